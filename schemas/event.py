@@ -1,0 +1,67 @@
+"""An event, normalized but not yet sealed: what every way in ends with and what the ledger begins with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+JSON: Final = "application/json"
+TEXT: Final = "text/plain"
+BYTES: Final = "application/octet-stream"
+
+
+@dataclass(slots=True)
+class Content:
+    """One content field: its exact bytes are kept, committed to and encrypted; never re-encoded."""
+
+    pointer: str  # relative to the event's `data`, like "/input"; or "/raw"
+    type: str  # JSON, TEXT or BYTES
+    value: bytes
+
+
+@dataclass(slots=True)
+class Event:
+    """A normalized event. Mutable only so that ingest may set tenant, vouched and sig, and the ledger what it adds."""
+
+    id: str
+    kind: str
+    schema: int
+    tenant: str | None  # as the event says; ingest decides who may say it
+    run: str | None
+    src: dict[str, Any] | None  # {"id": str, "seq": int}
+    time: str | None
+    actor: dict[str, str]  # agent and version; principal and on_behalf_of stand in `persons`
+    data: dict[str, Any]  # public members in the leaf profile; absent members are absent
+    content: list[Content]
+    persons: list[
+        tuple[str, str]
+    ]  # (where the p: reference is put in the leaf, name), like ("/actor/principal", "ann")
+    subjects: tuple[str, ...]  # whose data the content is: decoded `datasubject` names
+    raw_unmapped: int  # how many members and attributes went to /raw
+    digest_input: bytes | None  # the JSON text whose keyed digest becomes `data.arguments`
+    sent_id: str = ""  # the id as the producer sent it: an attestation names it
+    attestation: bytes | None = None  # normal form of the sent data without `attestation`, when there is one
+
+
+@dataclass(slots=True)
+class Draft:
+    """What an upcaster or a mapping from a foreign convention makes: our words, not yet checked against the kind.
+
+    `data` holds public members with parsed JSON values. `raw` holds what was not mapped, as (name, exact JSON text).
+    """
+
+    id: str
+    kind: str
+    came_from: str  # `data.from`: event, span, span_event, log, line
+    run: str | None = None
+    tenant: str | None = None
+    src: dict[str, Any] | None = None
+    time: str | None = None
+    actor: dict[str, str] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    content: list[Content] = field(default_factory=list)
+    persons: list[tuple[str, str]] = field(default_factory=list)
+    subjects: tuple[str, ...] = ()
+    raw: list[tuple[str, bytes]] = field(default_factory=list)
+    originals: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    """Per member of `data`, the foreign name and exact text it was made of: goes to /raw if the kind refuses the value."""
