@@ -15,6 +15,12 @@
     │   ├── KeyStoreCorrupt   not a key store, damaged, or of a version this code does not know
     │   ├── MissingKey        it holds no such key
     │   └── ForkRefused       a checkpoint that contradicts one already published
+    ├── AppendError           a batch was not appended
+    │   ├── FencedOut         another consumer has one of its topic partitions
+    │   ├── LogMissing        it names a log that is not registered
+    │   ├── RunMoved          one of its runs lives in another shard
+    │   └── LogRolledBack     the database is behind what was committed or published: an older copy
+    ├── TenantError           a tenant cannot be registered as asked, or is not
     ├── DatabaseUnreachable   Postgres does not answer, or not as that role
     └── MigrationMismatch     the database's migrations are not the ones this version ships
 
@@ -91,6 +97,36 @@ class ForkRefused(KeyStoreError):
             f"checkpoint of {origin} refused: published is size {recorded[0]}, root {recorded[1].hex()}; "
             f"offered is size {offered[0]}, root {offered[1].hex()}"
         )
+
+
+class AppendError(LedgerError):
+    """A batch was not appended."""
+
+
+class FencedOut(AppendError):
+    """Another consumer has a topic partition of the batch: its epoch or next offset is not this consumer's."""
+
+
+class LogMissing(AppendError):
+    """A batch names a log that is not registered."""
+
+
+class RunMoved(AppendError):
+    """A run of the batch lives in another shard; `log` says which."""
+
+    def __init__(self, tenant: str, run: str, log: str, asked: str) -> None:
+        self.tenant = tenant
+        self.run = run
+        self.log = log
+        super().__init__(f"run {run} of {tenant} lives in {log}, not in {asked}")
+
+
+class LogRolledBack(AppendError):
+    """The database is behind what was committed or published: appending would fork the log."""
+
+
+class TenantError(LedgerError):
+    """A tenant cannot be registered as asked, or is not registered."""
 
 
 class DatabaseUnreachable(LedgerError):

@@ -106,6 +106,23 @@ CREATE TABLE positions (
     PRIMARY KEY (cluster, topic, partition)
 ) WITH (fillfactor = 50);
 
+-- How much of each log stands in the heads log; only the publisher touches it, under the lock of the heads log's head.
+CREATE TABLE published_sizes (
+    log        text PRIMARY KEY,
+    tree_size  bigint NOT NULL
+);
+
+-- The keys of producers and attesters, as the tenant's log has them in `producer_key` entries.
+CREATE TABLE producer_keys (
+    tenant      text NOT NULL REFERENCES tenants (tenant),
+    key         text NOT NULL,
+    vkey        text NOT NULL,
+    role        text NOT NULL CHECK (role IN ('producer', 'attester')),
+    from_time   timestamptz,
+    until_time  timestamptz,
+    PRIMARY KEY (tenant, key)
+);
+
 -- Which tenant a login may read as tally_reader.
 CREATE TABLE reader_tenants (
     login   text NOT NULL,
@@ -164,7 +181,9 @@ CREATE POLICY by_log ON checkpoints FOR SELECT TO tally_reader USING (tally_visi
 
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO tally_writer, tally_auditor;
-GRANT INSERT ON tenants, logs, runs, entries, content, tiles, checkpoints, positions TO tally_writer;
+GRANT INSERT ON tenants, logs, runs, entries, content, tiles, checkpoints, positions, published_sizes, producer_keys
+    TO tally_writer;
+GRANT UPDATE ON published_sizes TO tally_writer;
 GRANT UPDATE (tree_size, root_hash, edge, recorded, erasure_epoch) ON logs TO tally_writer;
 GRANT UPDATE (topic_id, epoch, next_offset) ON positions TO tally_writer;
 GRANT SELECT (log, index, pointers) ON content TO tally_eraser;

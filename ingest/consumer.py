@@ -1,0 +1,576 @@
+"""The consumer: Kafka records to committed batches, exactly once.
+
+FastStream hands over raw batches; this decodes and seals them while Postgres commits the batch before. A batch is
+closed by size or age. One task appends, so batches commit in the order they were read.
+
+Guarantees: a record's effect and its offset commit together or not at all; a partition is read from its stored offset
+only, never from Kafka's own commit or a default; after any failure it goes on from what Postgres says. Memory is
+bounded by two batches and what aiokafka prefetches.
+Does not: skip a record, ever. What can't be normalized is appended as `rejected`.
+
+Invariant: `Held.committed` <= `Held.queued`; records below `queued`, of partitions not held, or read before the last
+rebalance or failure (another `_generation`) are dropped unread, since the seek that followed brings them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.message import KafkaMessage
+
+from ingest.authority import TOPIC_PATTERN, Authority
+from ingest.batch import Batch, Held, Partition
+from ingest.cluster import describe
+from ingest.decode import Decoder, Origin
+from ingest.errors import ClusterUnreachable, ConsumerEnded
+from ingest.positions import claim, find_gap, record_gap
+from ledger.append import Appender, Item
+from ledger.db import Connection, connect
+from ledger.errors import AppendError, DatabaseUnreachable, ForkRefused, LeafTooLarge, RunMoved
+from ledger.keystore import KeyStore
+from ledger.publish import PUBLISH_EVERY_S, publish_heads
+from ledger.registry import Registry
+from ledger.seal import Pending, Sealer
+
+BATCH_ITEMS_MAX = 2_000
+BATCH_BYTES_MAX = 16 << 20
+BATCH_AGE_S = 0.1
+POLL_MS = 20  # FastStream sleeps this long again when a poll was empty
+YIELD_EVERY = 32  # records between two looks at the sockets, about a millisecond of work
+KAFKA_COMMIT_EVERY_S = 5.0  # only lag tools read it
+WATCH_EVERY_S = 2.0
+RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+FLUSH_S = 15.0
+
+# A rejection for one of these may only mean that the registry was read before the tenant or key was added.
+_REGISTRY_REASONS = frozenset({"unknown_tenant", "bad_signature"})
+
+log = structlog.get_logger("tallystick.ingest")
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerConfig:
+    """What a consumer needs to know. `kafka`: further arguments for aiokafka's clients, like TLS and SASL."""
+
+    postgres_url: str
+    bootstrap: str
+    prefix: str
+    group: str = "tallystick"
+    topics: str = TOPIC_PATTERN
+    events_tenant: str | None = None
+    default_tenant: str | None = "default"
+    unauthenticated: bool = False
+    publish: bool = True
+    batch_items_max: int = BATCH_ITEMS_MAX
+    batch_age_s: float = BATCH_AGE_S
+    kafka: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a consumer did since it started; counts of records and entries."""
+
+    records: int = 0
+    entries: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    rejected: int = 0
+    batches: int = 0
+    failures: int = 0
+
+
+class Consumer:
+    """One member of the consumer group. `run` ends when `stop` is set, when idle as asked, or by raising."""
+
+    def __init__(
+        self, config: ConsumerConfig, keystore: KeyStore, *, clock_us: Callable[[], int] | None = None
+    ) -> None:
+        self._config = config
+        self._keystore = keystore
+        self._clock_us = clock_us
+        self.progress = Progress()
+        self.stop = asyncio.Event()
+        self.ready = asyncio.Event()  # partitions are assigned and their offsets stored
+        self._failed: BaseException | None = None
+        self._held: dict[Partition, Held] = {}
+        self._generation = 0
+        self._batch = Batch()
+        self._changed = asyncio.Condition()
+        self._committing = False
+        self._flushing = False
+        self._active_at = time.monotonic()
+
+    async def run(self, *, until_idle_s: float | None = None) -> Progress:
+        """Consume until stopped, or until every partition is drained and nothing came for `until_idle_s`.
+
+        Raises ConsumerEnded, DatabaseUnreachable, ClusterUnreachable. What was not committed will be read again.
+        """
+        config = self._config
+        async with contextlib.AsyncExitStack() as stack:
+            self._writer = await stack.enter_async_context(await _writer(config))
+            aux = await stack.enter_async_context(await _writer(config))
+            self._registry = Registry(aux, self._keystore, config.prefix)
+            self._appender = self._new_appender(self._writer)
+            self._aux, self._aux_appender, self._aux_lock = aux, self._new_appender(aux), asyncio.Lock()
+            await self._registry.add_log(self._aux_appender, self._registry.system, "system")
+            await self._registry.add_log(self._aux_appender, self._registry.heads, "heads")
+            await self._refresh()
+            self._consumer = await self._subscribe(stack)
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(self._commit_batches()), tasks.create_task(self._watch())]
+                running.append(tasks.create_task(self._commit_to_kafka()))
+                if config.publish:
+                    running.append(tasks.create_task(self._publish()))
+                if until_idle_s is not None:
+                    running.append(tasks.create_task(self._stop_when_idle(until_idle_s)))
+                await self.stop.wait()
+                with contextlib.suppress(TimeoutError):
+                    await self._flush()
+                for task in running:
+                    task.cancel()
+        if self._failed is not None:
+            raise self._failed
+        return self.progress
+
+    async def _subscribe(self, stack: contextlib.AsyncExitStack) -> AIOKafkaConsumer:
+        config = self._config
+        broker = KafkaBroker(
+            config.bootstrap, apply_types=False, consumer_only=True, logger=None, log_level=30, **config.kafka
+        )
+        subscriber = broker.subscriber(
+            pattern=config.topics,
+            group_id=config.group,
+            batch=True,
+            batch_timeout_ms=POLL_MS,
+            max_records=config.batch_items_max,
+            ack_policy=AckPolicy.MANUAL,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            session_timeout_ms=10_000,
+            listener=_Listener(self),
+            parser=_whole,
+            decoder=_records,
+        )
+        subscriber(self._handle)
+        try:
+            await broker.start()
+        except KafkaError as error:
+            raise ClusterUnreachable(f"Kafka at {config.bootstrap} can't be reached: {error!r}") from error
+        stack.push_async_callback(broker.stop)
+        consumer = subscriber.consumer
+        if consumer is None:
+            raise ClusterUnreachable("the subscriber has no consumer after its start")
+        return consumer
+
+    def _new_appender(self, conn: Connection) -> Appender:
+        sealer = Sealer(self._keystore)
+        if self._clock_us is None:
+            return Appender(conn, self._keystore, sealer)
+        return Appender(conn, self._keystore, sealer, clock_us=self._clock_us)
+
+    def _end(self, error: BaseException) -> None:
+        """End this consumer: the point of no return of every failure that a retry can't mend."""
+        if self._failed is None:
+            self._failed = error
+            log.error("consumer ends", reason=str(error))
+        self.stop.set()
+
+    # Reading
+
+    async def _handle(self, records: Sequence[ConsumerRecord]) -> None:
+        generation = self._generation
+        wanted = [record for record in records if self._is_next(record)]
+        pendings = await self._decode(wanted)
+        try:
+            self._appender.prepare(pendings)
+            items = await self._seal(wanted, pendings)
+        except Exception as error:  # sealing decides nothing: what fails here is a defect or a broken key store
+            self._end(error)
+            return
+        await self._enqueue(generation, wanted, items)
+
+    def _is_next(self, record: ConsumerRecord) -> bool:
+        held = self._held.get((record.topic, record.partition))
+        return held is not None and record.offset >= held.queued
+
+    async def _decode(self, records: Sequence[ConsumerRecord]) -> list[Pending]:
+        pendings: list[Pending] = []
+        unknown: list[int] = []
+        for n, record in enumerate(records):
+            if n % YIELD_EVERY == YIELD_EVERY - 1:
+                await asyncio.sleep(0)
+            pending = self._decode_one(record)
+            if pending.event.kind == "rejected" and pending.event.data["reason"] in _REGISTRY_REASONS:
+                unknown.append(n)
+            pendings.append(pending)
+        if unknown:  # a tenant or key may have been registered since the registry was read
+            await self._refresh()
+            for n in unknown:
+                pendings[n] = self._decode_one(records[n])
+        return pendings
+
+    def _decode_one(self, record: ConsumerRecord) -> Pending:
+        held = self._held.get((record.topic, record.partition))
+        position = held.position if held else None
+        origin = Origin(
+            cluster=position.cluster if position else "",
+            topic=record.topic,
+            topic_id=position.topic_id if position else None,
+            partition=record.partition,
+            offset=record.offset,
+        )
+        intake = position.log if position else ""
+        return self._decoder.decode(origin, record.value, record.headers, record.key, intake)
+
+    async def _seal(self, records: Sequence[ConsumerRecord], pendings: Sequence[Pending]) -> list[Item]:
+        items: list[Item] = []
+        for n, pending in enumerate(pendings):
+            if n % YIELD_EVERY == YIELD_EVERY - 1:
+                await asyncio.sleep(0)
+            try:
+                items.append(self._appender.seal(pending))
+            except LeafTooLarge:
+                record = records[n]
+                rejected = self._decoder.too_large(pending, record.headers, record.key)
+                self._appender.prepare([rejected])
+                items.append(self._appender.seal(rejected))
+        return items
+
+    async def _enqueue(self, generation: int, records: Sequence[ConsumerRecord], items: Sequence[Item]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._has_room() or generation != self._generation)
+            if generation != self._generation or not items:
+                return
+            if not self._batch.items:
+                self._batch.opened_at = time.monotonic()
+            for record, item in zip(records, items, strict=True):
+                held = self._held[(record.topic, record.partition)]
+                self._batch.add(held, item, record.offset, len(record.value or b""))
+            self._active_at = time.monotonic()
+            self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        batch = self._batch
+        return len(batch.items) < self._config.batch_items_max and batch.bytes < BATCH_BYTES_MAX
+
+    # Appending
+
+    async def _commit_batches(self) -> None:
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: bool(self._batch.items))
+                with contextlib.suppress(TimeoutError):
+                    age = time.monotonic() - self._batch.opened_at
+                    async with asyncio.timeout(max(0.0, self._config.batch_age_s - age)):
+                        await self._changed.wait_for(lambda: not self._has_room() or self._flushing)
+                batch, self._batch = self._batch, Batch()
+                generation = self._generation
+                self._committing = True
+                self._changed.notify_all()
+            try:
+                if batch.items:
+                    await self._commit(batch, generation)
+            except (AppendError, ForkRefused) as error:
+                if generation == self._generation:
+                    self._end(ConsumerEnded(str(error)))
+                    return
+            finally:
+                async with self._changed:
+                    self._committing = False
+                    self._changed.notify_all()
+
+    async def _commit(self, batch: Batch, generation: int) -> None:
+        accounts = list(batch.accounts.values())
+        while True:
+            try:
+                outcome = await self._appender.append(batch.items, accounts)
+                break
+            except RunMoved as moved:
+                batch.items = self._reroute(batch.items, moved)
+            except psycopg.Error as error:
+                self.progress.failures += 1
+                log.warning("append failed; going on from the stored offsets", error=str(error).split("\n")[0])
+                await self._recover(generation)
+                return
+        for account in outcome.accounts:
+            held = self._held.get((account.topic, account.partition))
+            if held is not None and held.position.epoch == account.epoch:
+                held.committed = account.last + 1
+            self.progress.records += account.records
+            self.progress.duplicates += account.duplicates
+            self.progress.conflicts += account.conflicts
+            self.progress.rejected += account.rejected
+        self.progress.entries += outcome.appended
+        self.progress.batches += 1
+        self._active_at = time.monotonic()
+
+    def _reroute(self, items: Sequence[Item], moved: RunMoved) -> list[Item]:
+        """The run was first seen elsewhere, by another consumer: its entries go to the log it lives in."""
+        rerouted: list[Item] = []
+        for item in items:
+            pending = item.pending
+            if pending.tenant == moved.tenant and pending.event.run == moved.run:
+                pending.log = moved.log
+                rerouted.append(self._appender.seal(pending))
+            else:
+                rerouted.append(item)
+        return rerouted
+
+    async def _recover(self, generation: int) -> None:
+        """Forget what was read and not committed; go on from what Postgres says, when it answers again."""
+        if generation != self._generation:
+            return
+        await self._drop_uncommitted()
+        attempt = 0
+        while not self.stop.is_set():
+            try:
+                with contextlib.suppress(psycopg.Error):
+                    await self._writer.close()
+                self._writer = await _writer(self._config)
+                self._appender = self._new_appender(self._writer)
+                await self._seek_to_stored()
+                return
+            except (DatabaseUnreachable, psycopg.Error) as error:
+                pause = RETRY_S[min(attempt, len(RETRY_S) - 1)]
+                log.warning("Postgres is not ready; trying again", error=str(error).split("\n")[0], pause_s=pause)
+                attempt += 1
+                await asyncio.sleep(pause)
+
+    async def _drop_uncommitted(self) -> None:
+        async with self._changed:
+            self._generation += 1
+            self._batch = Batch()
+            self._changed.notify_all()
+
+    async def _seek_to_stored(self) -> None:
+        cursor = await self._writer.execute("SELECT cluster, topic, partition, epoch, next_offset FROM positions")
+        stored = {(row[1], row[2]): (row[0], row[3], row[4]) for row in await cursor.fetchall()}
+        for key, held in self._held.items():
+            position = held.position
+            found = stored.get(key)
+            if found is None or found[:2] != (position.cluster, position.epoch):
+                self._end(ConsumerEnded(f"{key[0]}/{key[1]}: another consumer has this partition"))
+                return
+            held.committed = held.queued = found[2]
+            self._consumer.seek(TopicPartition(*key), found[2])
+        self._generation += 1
+
+    async def _flush(self) -> None:
+        """Wait until what was read is committed. Raises TimeoutError."""
+        async with asyncio.timeout(FLUSH_S), self._changed:
+            self._flushing = True
+            try:
+                self._changed.notify_all()
+                await self._changed.wait_for(lambda: not self._batch.items and not self._committing)
+            finally:
+                self._flushing = False
+
+    # Partitions
+
+    async def revoked(self) -> None:
+        """Before a rebalance: commit what was read, then hold nothing."""
+        try:
+            await self._flush()
+        except TimeoutError:
+            log.warning("a rebalance came before the last batch was committed; the next holder reads it again")
+        await self._drop_uncommitted()
+        self._held.clear()
+
+    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """After a rebalance: claim each partition in Postgres and go to its stored offset."""
+        wanted = sorted(partitions)
+        # Before any other task runs: nothing may be fetched from where Kafka believes we are.
+        self._consumer.pause(*wanted)
+        await self._claim(wanted)
+        self._active_at = time.monotonic()
+        self.ready.set()
+
+    async def _claim(self, partitions: Sequence[TopicPartition]) -> None:
+        attempt = 0
+        while not self.stop.is_set():
+            try:
+                await self._claim_once(partitions)
+                return
+            except (DatabaseUnreachable, ClusterUnreachable, psycopg.Error, KafkaError) as error:
+                pause = RETRY_S[min(attempt, len(RETRY_S) - 1)]
+                log.warning("can't claim the partitions; trying again", error=str(error).split("\n")[0], pause_s=pause)
+                attempt += 1
+                await asyncio.sleep(pause)
+                await self._renew_aux()
+            except (AppendError, ForkRefused) as error:
+                self._end(ConsumerEnded(str(error)))
+
+    async def _claim_once(self, partitions: Sequence[TopicPartition]) -> None:
+        if not partitions:
+            return
+        cluster, topic_ids = await describe(self._consumer._client, sorted({tp.topic for tp in partitions}))
+        beginnings = await self._consumer.beginning_offsets(partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        for tp in partitions:
+            origin = self._registry.intake(tp.topic, tp.partition)
+            async with self._aux_lock:
+                await self._registry.add_log(self._aux_appender, origin, "intake")
+                position = await claim(self._aux, cluster, tp.topic, topic_ids[tp.topic], tp.partition, origin)
+                gap = find_gap(position, beginnings[tp], ends[tp])
+                if gap is not None:
+                    log.error(
+                        "the broker no longer has what was next; a source_gap entry says so",
+                        topic=tp.topic,
+                        partition=tp.partition,
+                        first=gap.first,
+                        last=gap.last,
+                        cause=gap.cause,
+                    )
+                    position = await record_gap(self._aux, self._aux_appender, position, gap)
+            self._held[(tp.topic, tp.partition)] = Held(position, position.next_offset, position.next_offset)
+            self._consumer.seek(tp, position.next_offset)
+        self._consumer.resume(*partitions)
+
+    async def _renew_aux(self) -> None:
+        if not self._aux.broken:
+            return
+        with contextlib.suppress(DatabaseUnreachable):
+            self._aux = await _writer(self._config)
+            self._registry = Registry(self._aux, self._keystore, self._config.prefix)
+            self._aux_appender = self._new_appender(self._aux)
+
+    async def _refresh(self) -> None:
+        """Read the registry anew: tenants and producers' keys."""
+        async with self._aux_lock:
+            tenants = await self._registry.tenants()
+            keys = await self._registry.producer_keys()
+        authority = Authority(
+            tenants, self._config.events_tenant, self._config.default_tenant, self._config.unauthenticated
+        )
+        self._decoder = Decoder(authority, keys, _now)
+
+    # Beside the main path
+
+    async def _watch(self) -> None:
+        """Find what a fetch can't tell: offsets that retention removed, topics that were made anew."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            try:
+                moved = await self._partitions_that_moved()
+            except (KafkaError, ClusterUnreachable) as error:
+                log.warning("Kafka doesn't answer", error=repr(error))
+                continue
+            if not moved:
+                continue
+            with contextlib.suppress(TimeoutError):
+                await self._flush()
+            await self._drop_uncommitted()
+            self._consumer.pause(*moved)
+            for tp in moved:
+                self._held.pop((tp.topic, tp.partition), None)
+            await self._claim(moved)
+            await self._seek_to_stored()
+
+    async def _partitions_that_moved(self) -> list[TopicPartition]:
+        held = {TopicPartition(*key): value for key, value in self._held.items()}
+        if not held:
+            return []
+        _, topic_ids = await describe(self._consumer._client, sorted({tp.topic for tp in held}))
+        beginnings = await self._consumer.beginning_offsets(list(held))
+        ends = await self._consumer.end_offsets(list(held))
+        return [
+            tp
+            for tp, value in held.items()
+            if tp.topic in topic_ids
+            and find_gap(
+                replace(
+                    value.position,
+                    topic_id=topic_ids[tp.topic],
+                    stored_topic_id=value.position.topic_id,
+                    next_offset=value.queued,
+                ),
+                beginnings[tp],
+                ends[tp],
+            )
+            is not None
+        ]
+
+    async def _publish(self) -> None:
+        """Keep the heads log up to date; a failure is told and tried again, a fork ends the consumer."""
+        conn: Connection | None = None
+        try:
+            while True:
+                await asyncio.sleep(PUBLISH_EVERY_S)
+                try:
+                    if conn is None or conn.closed:
+                        conn = await _writer(self._config)
+                    await publish_heads(conn, self._keystore, self._registry.heads)
+                except (DatabaseUnreachable, psycopg.Error) as error:
+                    log.warning("heads are not published", error=str(error).split("\n")[0])
+                except (AppendError, ForkRefused) as error:
+                    self._end(ConsumerEnded(str(error)))
+        finally:
+            if conn is not None:
+                with contextlib.suppress(psycopg.Error):
+                    await publish_heads(conn, self._keystore, self._registry.heads)
+                await conn.close()
+
+    async def _commit_to_kafka(self) -> None:
+        while True:
+            await asyncio.sleep(KAFKA_COMMIT_EVERY_S)
+            offsets = {TopicPartition(*key): held.committed for key, held in self._held.items()}
+            try:
+                if offsets:
+                    await self._consumer.commit(offsets)
+            except KafkaError as error:  # nothing rests on it: Postgres holds the offsets
+                log.debug("offsets not committed to Kafka", error=repr(error))
+
+    async def _stop_when_idle(self, idle_s: float) -> None:
+        await self.ready.wait()
+        while True:
+            await asyncio.sleep(min(idle_s, 0.2))
+            if time.monotonic() - self._active_at < idle_s:
+                continue
+            held = {TopicPartition(*key): value for key, value in self._held.items()}
+            with contextlib.suppress(KafkaError):
+                ends = await self._consumer.end_offsets(list(held)) if held else {}
+                behind = [tp for tp, value in held.items() if await self._consumer.position(tp) < ends[tp]]
+                if not behind and not self._batch.items and not self._committing:
+                    self.stop.set()
+                    return
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
+    def __init__(self, consumer: Consumer) -> None:
+        self._owner = consumer
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._owner.revoked()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await self._owner.assigned(assigned)
+
+
+async def _whole(records: tuple[ConsumerRecord, ...]) -> KafkaMessage:
+    """A parser that reads nothing: FastStream's own decodes headers as UTF-8 and loses records where they aren't."""
+    return KafkaMessage(body=b"", raw_message=records)
+
+
+async def _records(message: KafkaMessage) -> tuple[ConsumerRecord, ...]:
+    records: tuple[ConsumerRecord, ...] = message.raw_message
+    return records
+
+
+async def _writer(config: ConsumerConfig) -> Connection:
+    return await connect(config.postgres_url, "tally_writer", application="tallystick ingest")
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

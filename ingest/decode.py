@@ -1,0 +1,233 @@
+"""From a Kafka record to a pending entry: what it says, who may say it, who vouches for it. Pure.
+
+One record gives one entry: an accepted event, or `rejected` with the reason and the exact bytes. Nothing that a record
+holds makes this raise.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from ingest.authority import Authority
+from ingest.errors import Refused
+from ledger.content import lp
+from ledger.note import parse_vkey
+from ledger.seal import Pending, ledger_event
+from schemas.errors import Rejection
+from schemas.event import Content, Event
+from schemas.normalize import normalize_binary, normalize_plain, normalize_structured
+from schemas.pricing import price
+
+SIGNATURE_HEADER = "tallystick-sig"
+FORM_HEADER = "tallystick-form"
+FILE_HEADER = "tallystick-file"
+LINE_HEADER = "tallystick-line"
+PRODUCER_DOMAIN = lp(b"tallystick/producer-sig/v1")
+ATTESTATION_DOMAIN = lp(b"tallystick/attestation/v1")
+STRUCTURED = b"application/cloudevents+json"
+ARCHIVED_KINDS = frozenset({"contract_applied", "tool_registered", "policy_published"})
+# A price is of a moment; a claimed time this far from the ledger's own is not taken for it.
+TIME_TRUSTED_US = 24 * 3600 * 1_000_000
+
+Headers = Sequence[tuple[str, bytes]]
+Keys = Mapping[tuple[str, str], tuple[str, str]]  # (tenant, key) to (verifier key, role)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a record was read: what stands in the leaf's `source`."""
+
+    cluster: str
+    topic: str
+    topic_id: str | None
+    partition: int
+    offset: int
+
+
+class Decoder:
+    """Decodes records under one state of the registry. `now` gives the ledger's time as a leaf's timestamp."""
+
+    def __init__(self, authority: Authority, keys: Keys, now: Callable[[], str]) -> None:
+        self._authority = authority
+        self._keys = keys
+        self._now = now
+
+    def decode(self, origin: Origin, value: bytes | None, headers: Headers, key: bytes | None, intake: str) -> Pending:
+        """The pending entry of a record. `intake`: the log for a rejected record whose tenant can't be established."""
+        source: dict[str, Any] = {
+            "cluster": origin.cluster,
+            "topic": origin.topic,
+            "topic_id": origin.topic_id,
+            "partition": origin.partition,
+            "offset": origin.offset,
+            "item": 0,
+        }
+        event: Event | None = None
+        try:
+            named = {name: content for name, content in headers if name.startswith("tallystick-")}
+            if value is None:
+                raise Refused("tombstone", "the record has no value")
+            _add_file(source, named)
+            event = _normalize(value, headers, named)
+            return self._accept(origin, event, value, named, source)
+        except (Refused, Rejection) as refusal:
+            try:
+                # Only what isn't the record's own word counts here, unless the record could be read.
+                tenant = self._authority.tenant_of(origin.topic, event.tenant if event else None, None)
+                log, name = tenant.origins[0], tenant.tenant
+            except Refused:
+                log, name = intake, ""
+            return _rejected(log, name, source, value or b"", headers, key, refusal.code, refusal.detail)
+
+    def too_large(self, pending: Pending, headers: Headers, key: bytes | None) -> Pending:
+        """The rejected entry for an accepted event whose public part fits no leaf. Call within its tenant's log."""
+        tenant = self._authority.tenants[pending.tenant]
+        detail = "the public part of the event does not fit a leaf"
+        return _rejected(
+            tenant.origins[0], tenant.tenant, pending.source, pending.received, headers, key, "too_large", detail
+        )
+
+    def _accept(
+        self, origin: Origin, event: Event, value: bytes, named: dict[str, bytes], source: dict[str, Any]
+    ) -> Pending:
+        signature = named.get(SIGNATURE_HEADER)
+        signed_for: str | None = None
+        key_id = ""
+        if signature is not None:
+            fixed = self._authority.of_topic(origin.topic)
+            key_id, signed_for = self._check_signature(signature, value, fixed.tenant if fixed else event.tenant)
+        tenant = self._authority.tenant_of(origin.topic, event.tenant, signed_for)
+        self._authority.check_kind(origin.topic, event)
+        event.tenant = tenant.tenant
+        enriched: dict[str, Any] = {"vouched": "claimed" if signature is None else "signed"}
+        if event.attestation is not None:
+            self._check_attestation(tenant.tenant, event, event.attestation)
+            enriched["vouched"] = "attested"
+        if event.kind == "model_call":
+            self._price(event, enriched)
+        return Pending(
+            event=event,
+            tenant=tenant.tenant,
+            log=tenant.origin_of(origin.partition) if event.run is not None else tenant.origins[0],
+            source=source,
+            enriched=enriched,
+            sig=None if signature is None else {"key": key_id},
+            received=value,
+            received_sig=signature,
+            archived=event.kind in ARCHIVED_KINDS,
+        )
+
+    def _check_signature(self, header: bytes, value: bytes, tenant: str | None) -> tuple[str, str]:
+        """(key id, tenant) of a producer's signature that verifies."""
+        try:
+            key_id, _, encoded = header.decode("ascii").partition(":")
+            signature = b64decode(encoded, validate=True)
+        except (UnicodeDecodeError, binascii.Error) as error:
+            raise Refused("bad_signature", f"{SIGNATURE_HEADER} is not <key id>:<base64>") from error
+        holders = [name for name, key in self._keys if key == key_id and tenant in (None, name)]
+        if len(holders) != 1:
+            raise Refused("bad_signature", "the key is not registered for this tenant")
+        vkey, role = self._keys[(holders[0], key_id)]
+        if role != "producer":
+            raise Refused("bad_signature", "the key is not registered as a producer's")
+        _verify(vkey, signature, PRODUCER_DOMAIN + lp(holders[0].encode()) + lp(value))
+        return key_id, holders[0]
+
+    def _check_attestation(self, tenant: str, event: Event, attested: bytes) -> None:
+        attestation = event.data.get("attestation")
+        if not isinstance(attestation, dict):
+            raise Refused("bad_signature", "attestation is not an object")
+        vkey, role = self._keys.get((tenant, str(attestation.get("key"))), ("", ""))
+        if role != "attester":
+            raise Refused("bad_signature", "the attestation's key is not registered as an attester's")
+        try:
+            signature = b64decode(str(attestation.get("value")), validate=True)
+        except binascii.Error as error:
+            raise Refused("bad_signature", "the attestation's value is not base64") from error
+        parts = (tenant.encode(), event.kind.encode(), event.sent_id.encode(), attested)
+        _verify(vkey, signature, ATTESTATION_DOMAIN + b"".join(map(lp, parts)))
+
+    def _price(self, event: Event, enriched: dict[str, Any]) -> None:
+        now = self._now()
+        at = (
+            event.time if event.time is not None and abs(_micros(event.time) - _micros(now)) <= TIME_TRUSTED_US else now
+        )
+        found = price(event.data, at)
+        if found is not None:
+            enriched["price"] = found
+
+
+def _rejected(
+    log: str,
+    tenant: str,
+    source: dict[str, Any],
+    received: bytes,
+    headers: Headers,
+    key: bytes | None,
+    reason: str,
+    detail: str,
+) -> Pending:
+    content = [Content("/received", "application/octet-stream", received)]
+    around = _around(headers, key)
+    if around is not None:
+        content.append(Content("/raw", "application/json", around))
+    data = {"reason": reason, "detail": detail, "received_bytes": len(received)}
+    event = ledger_event("rejected", source, data=data, content=content)
+    return Pending(event=event, tenant=tenant, log=log, source=source, received=received)
+
+
+def _normalize(value: bytes, headers: Headers, named: dict[str, bytes]) -> Event:
+    form = named.get(FORM_HEADER)
+    if form == b"plain":
+        return normalize_plain(value)
+    if form not in (None, b"event"):
+        raise Refused("bad_header", f"{FORM_HEADER} is neither plain nor event")
+    if form is None and any(name.lower() == "ce_specversion" for name, _ in headers):
+        if SIGNATURE_HEADER in named:
+            raise Refused("bad_signature", "only structured records can be signed")
+        return normalize_binary(list(headers), value)
+    return normalize_structured(value)
+
+
+def _add_file(source: dict[str, Any], named: dict[str, bytes]) -> None:
+    file, line = named.get(FILE_HEADER), named.get(LINE_HEADER)
+    if file is None and line is None:
+        return
+    try:
+        source["file"] = (file or b"").decode()
+        source["line"] = int(line or b"")
+    except ValueError as error:
+        source.pop("file", None)
+        raise Refused("bad_header", f"{FILE_HEADER} and {LINE_HEADER} are not a name and a number") from error
+
+
+def _around(headers: Headers, key: bytes | None) -> bytes | None:
+    """A rejected record's headers and key, which its value alone does not say; bytes as base64."""
+    if not headers and key is None:
+        return None
+    return orjson.dumps(
+        {
+            "headers": [[name, b64encode(content or b"").decode()] for name, content in headers],
+            "key": None if key is None else b64encode(key).decode(),
+        }
+    )
+
+
+def _verify(vkey: str, signature: bytes, message: bytes) -> None:
+    try:
+        Ed25519PublicKey.from_public_bytes(parse_vkey(vkey).public).verify(signature, message)
+    except InvalidSignature as error:
+        raise Refused("bad_signature", "the signature does not verify") from error
+
+
+def _micros(timestamp: str) -> int:
+    return int(datetime.fromisoformat(timestamp).timestamp() * 1_000_000)

@@ -1,0 +1,142 @@
+"""A draft: an entry sealed but for its place in a chain.
+
+`prev`, `run_seq` and `recorded` are known only under the lock of the log's head. Everything else of a leaf is encoded
+before, as three byte strings around those members, so that placing an entry costs a join and a hash, and placing it
+again after another writer moved the run's tail costs the same.
+
+Invariant: `Draft.leaf(...)` is the canonical form (log-format.md, "Leaf"), because the member names sort as
+`… log < prev < recorded < run < run_seq < schema …` and each part was encoded canonically.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from schemas.canonical import encode_unchecked
+
+_U32 = struct.Struct(">I")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NULL = b"null"
+_NULL_FIELD = struct.pack(">i", -1)
+_ELEMENT = _U32.pack
+_ARRAY_HEAD = struct.Struct(">iiIii")  # dimensions, has nulls, element type, length, lower bound
+_TEXT_OID, _BYTEA_OID = 25, 17
+COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+COPY_TRAILER = struct.pack(">h", -1)
+
+
+@dataclass(slots=True)
+class Draft:
+    """One entry to be appended to `log`; `id_bytes` is the UUID's 16 bytes."""
+
+    log: str
+    id: str
+    id_bytes: bytes
+    kind: str
+    run: str | None
+    source: dict[str, Any]
+    before_prev: bytes
+    after_recorded: bytes
+    after_run_seq: bytes
+    fingerprint: bytes | None = None
+    content_row: bytes | None = None  # the COPY row in `content` after log and index; None where there is none
+
+    def leaf(self, prev: bytes, run_seq: int, recorded: bytes) -> bytes:
+        """The leaf's exact bytes. `prev`: 64 hex digits, or empty at 0; `recorded`: the timestamp's text."""
+        if self.run is None:
+            return b"".join((self.before_prev, b'null,"recorded":"', recorded, self.after_recorded, self.after_run_seq))
+        quoted = b'"%b"' % prev if prev else _NULL
+        return b"".join(
+            (
+                self.before_prev,
+                quoted,
+                b',"recorded":"',
+                recorded,
+                self.after_recorded,
+                b"%d" % run_seq,
+                self.after_run_seq,
+            )
+        )
+
+
+def make_draft(
+    *,
+    log: str,
+    id: str,
+    kind: str,
+    schema: int,
+    run: str | None,
+    src: dict[str, Any] | None,
+    time: str | None,
+    source: dict[str, Any],
+    actor: dict[str, Any] | None,
+    data: dict[str, Any],
+    commit: dict[str, Any] | None,
+    sig: dict[str, Any] | None,
+) -> Draft:
+    """Encode all but the chain members of a leaf. Values must already be in the leaf profile."""
+    first = encode_unchecked({"actor": actor, "commit": commit, "data": data, "id": id, "kind": kind, "log": log})
+    last = encode_unchecked({"schema": schema, "sig": sig, "source": source, "src": src, "time": time, "v": 1})
+    if run is None:
+        after_recorded, after_run_seq = b'","run":null,"run_seq":null', b"," + last[1:]
+    else:
+        after_recorded, after_run_seq = b'","run":"%b","run_seq":' % run.encode(), b"," + last[1:]
+    return Draft(
+        log=log,
+        id=id,
+        id_bytes=UUID(id).bytes,
+        kind=kind,
+        run=run,
+        source=source,
+        before_prev=first[:-1] + b',"prev":',
+        after_recorded=after_recorded,
+        after_run_seq=after_run_seq,
+    )
+
+
+def micros_text(micros: int) -> bytes:
+    """Microseconds since 1970 as `YYYY-MM-DDThh:mm:ss.ffffffZ`."""
+    moment = _EPOCH + timedelta(microseconds=micros)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.").encode() + b"%06dZ" % (micros % 1_000_000)
+
+
+# Binary COPY. The formats are Postgres' documented binary representations of int8, uuid, timestamptz, text[], bytea[].
+
+
+def copy_field(value: bytes) -> bytes:
+    """One field of a binary COPY row: length, bytes."""
+    return _U32.pack(len(value)) + value
+
+
+@lru_cache(maxsize=4096)
+def copy_text_array(values: tuple[str, ...]) -> bytes:
+    """A text[] field of a binary COPY row. Cached: few combinations of pointers and types exist."""
+    return _array(_TEXT_OID, [value.encode() for value in values])
+
+
+def copy_bytes_array(values: list[bytes]) -> bytes:
+    """A bytea[] field of a binary COPY row."""
+    return _array(_BYTEA_OID, values)
+
+
+def content_row(
+    fingerprint: bytes | None, pointers: tuple[str, ...], types: tuple[str, ...], sealed: list[bytes]
+) -> bytes:
+    """The fields of a row of `content` after log and index."""
+    head = _NULL_FIELD if fingerprint is None else copy_field(fingerprint)
+    return b"".join((head, copy_text_array(pointers), copy_text_array(types), copy_bytes_array(sealed)))
+
+
+def _array(oid: int, values: list[bytes]) -> bytes:
+    if not values:
+        return copy_field(struct.pack(">iiI", 0, 0, oid))
+    parts = [_ARRAY_HEAD.pack(1, 0, oid, len(values), 1)]
+    for value in values:
+        parts.append(_ELEMENT(len(value)))
+        parts.append(value)
+    return copy_field(b"".join(parts))

@@ -1,0 +1,342 @@
+"""Sealing: from a normalized event to a draft, before any lock is taken.
+
+Guarantees: persons stand in the leaf as references, content is committed to and encrypted under keys that the key store
+holds durably before `prepare` returns, and the draft's bytes are in the leaf profile. Does no database I/O.
+Does not: decide where an event belongs, whether it is a duplicate, or what it may say (ingest and append do).
+
+Source: log-format.md, "Leaf", "Persons" and "Content".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ledger import content
+from ledger.draft import Draft, content_row, make_draft
+from ledger.errors import LeafTooLarge
+from ledger.keystore import KeyStore
+from schemas.canonical import encode_unchecked, normal_form
+from schemas.event import Content, Event
+from schemas.ids import ledger_id
+from schemas.kinds import KINDS
+
+LEAF_BYTES_MAX = 65_535
+CHAIN_BYTES_MAX = 256  # what prev, recorded, run and run_seq can add to the parts encoded before
+KEYS_CACHED_MAX = 65_536  # about 40 MB; a run's keys are used in one stretch of time
+MADE_BY_LEDGER = frozenset(name for name, kind in KINDS.items() if kind.ledger_only)
+OVERFLOW_MEMBERS = ("candidates", "documents", "offered", "refs", "tool_schemas", "tools_offered")
+DEDUP_PURPOSE = "dedup"
+
+Wanted = tuple[str, str, str]  # tenant, kind of reference (p, r, s, l, a), name
+
+
+@dataclass(slots=True)
+class Pending:
+    """An event that was accepted, with what ingest decided about it. `received` are the record's exact bytes."""
+
+    event: Event
+    tenant: str
+    log: str
+    source: dict[str, Any]
+    enriched: dict[str, Any] = field(default_factory=dict)  # members of data that the ledger adds: vouched, price
+    sig: dict[str, Any] | None = None
+    received: bytes = b""
+    received_sig: bytes | None = None
+    account: int = -1  # which of the batch's partition accounts it counts in; -1: none
+    archived: bool = False  # its content belongs to the tenant's archive
+
+
+@dataclass(slots=True)
+class _Key:
+    ref: str
+    key: bytes
+    aead: AESGCM
+    digest_key: bytes | None = None
+
+
+_Field = tuple[str, str, bytes, Sequence[_Key]]  # pointer, type, value, the keys it is under
+
+
+def wanted_keys(pending: Pending) -> list[Wanted]:
+    """The keys that sealing this event needs: its content's, then its persons', then its digest's."""
+    event, tenant = pending.event, pending.tenant
+    wanted: list[Wanted] = _content_wanted(pending)
+    wanted.extend((tenant, "p", name) for _, name in event.persons)
+    if event.digest_input is not None:
+        wanted.append(_digest_wanted(pending))
+    return wanted
+
+
+def _content_wanted(pending: Pending) -> list[Wanted]:
+    event, tenant = pending.event, pending.tenant
+    if pending.archived:
+        return [(tenant, "a", "")]
+    if event.subjects:
+        return [(tenant, "p", name) for name in event.subjects]
+    if event.run is not None:
+        return [(tenant, "r", event.run)]
+    return [(tenant, "l", pending.log)]
+
+
+def _digest_wanted(pending: Pending) -> Wanted:
+    event = pending.event
+    session = event.data.get("session")
+    if session is not None:
+        return (pending.tenant, "s", session)
+    if event.run is not None:
+        return (pending.tenant, "r", event.run)
+    return (pending.tenant, "l", pending.log)
+
+
+class Sealer:
+    """Seals events under the keys of one key store. Not thread-safe; one per writer."""
+
+    def __init__(self, keystore: KeyStore) -> None:
+        self._keystore = keystore
+        self._keys: dict[Wanted, _Key] = {}
+        self._field_keys: dict[tuple[str, ...], AESGCM] = {}
+        self._dedup: dict[str, bytes] = {}
+
+    def forget(self) -> None:
+        """Drop every cached key, as after an erasure."""
+        self._keys.clear()
+        self._field_keys.clear()
+
+    def prepare(self, pendings: Iterable[Pending]) -> None:
+        """Get or create the keys that these events need; durable when this returns, with one sync at most."""
+        keys = self._keys
+        if len(keys) > KEYS_CACHED_MAX:
+            self.forget()
+        missing: dict[Wanted, None] = {}
+        for pending in pendings:
+            for wanted in wanted_keys(pending):
+                if wanted not in keys:
+                    missing[wanted] = None
+            if pending.tenant not in self._dedup:
+                self._dedup[pending.tenant] = self._keystore.tenant_secret(pending.tenant, DEDUP_PURPOSE)
+        if not missing:
+            return
+        wants = list(missing)
+        for want, found in zip(wants, self._keystore.content_keys(wants), strict=True):
+            keys[want] = _Key(found.ref, found.key, AESGCM(found.key))
+
+    def seal(self, pending: Pending) -> Draft:
+        """Seal one prepared event. Raises LeafTooLarge where its public part can't be made to fit."""
+        event = pending.event
+        fingerprint = self._fingerprint(pending) if event.kind not in MADE_BY_LEDGER else None
+        data = {**event.data, **pending.enriched} if pending.enriched else dict(event.data)
+        actor: dict[str, Any] = dict(event.actor)
+        keys = self._keys
+        owners = [keys[wanted] for wanted in _content_wanted(pending)]
+        fields: list[_Field] = [(item.pointer, item.type, item.value, owners) for item in event.content]
+        if pending.received_sig is not None:
+            fields.append(("/received", "application/octet-stream", pending.received, owners))
+            fields.append(("/received_sig", "text/plain", pending.received_sig, owners))
+        for pointer, name in event.persons:
+            key = keys[(pending.tenant, "p", name)]
+            _place(actor, data, pointer, key.ref)
+            fields.append((pointer, "text/plain", name.encode(), (key,)))
+        if event.digest_input is not None:
+            data["arguments"] = self._digest(pending, event.digest_input)
+        draft = self._encode(pending, actor, data, fields, fingerprint)
+        if _leaf_bytes(draft) > LEAF_BYTES_MAX:
+            draft = self._overflow(pending, actor, data, fields, owners, fingerprint)
+        return draft
+
+    def conflict(self, pending: Pending, first: dict[str, Any]) -> Pending:
+        """The `conflict` entry for an event whose id the log has with other content; keeps the loser's bytes.
+
+        It stays in the loser's run and under the same keys, so that erasing a person erases these bytes too.
+        """
+        event = pending.event
+        return Pending(
+            event=ledger_event(
+                "conflict",
+                pending.source,
+                run=event.run,
+                data={"of": event.id, "first": first, "second": pending.source},
+                content=[Content("/received", "application/octet-stream", pending.received)],
+                subjects=event.subjects,
+            ),
+            tenant=pending.tenant,
+            log=pending.log,
+            source=pending.source,
+            account=pending.account,
+            archived=pending.archived,
+        )
+
+    def _encode(
+        self,
+        pending: Pending,
+        actor: dict[str, Any],
+        data: dict[str, Any],
+        fields: list[_Field],
+        fingerprint: bytes | None,
+    ) -> Draft:
+        event = pending.event
+        log, id = pending.log, event.id
+        commit: dict[str, Any] = {}
+        pointers: list[str] = []
+        types: list[str] = []
+        sealed: list[bytes] = []
+        if fields:
+            fields.sort(key=_pointer)
+            random = os.urandom(content.RANDOM_BYTES * len(fields))
+            at = 0
+            for pointer, type, value, owners in fields:
+                commitment, box = content.seal_field(
+                    self._aead(owners), random[at : at + content.RANDOM_BYTES], log, id, pointer, type, value
+                )
+                at += content.RANDOM_BYTES
+                commit[pointer] = {"c": commitment, "k": [key.ref for key in owners]}
+                pointers.append(pointer)
+                types.append(type)
+                sealed.append(box)
+        draft = make_draft(
+            log=log,
+            id=id,
+            kind=event.kind,
+            schema=event.schema,
+            run=event.run,
+            src=event.src,
+            time=event.time,
+            source=pending.source,
+            actor=actor or None,
+            data=data,
+            commit=commit or None,
+            sig=pending.sig,
+        )
+        if fingerprint is not None or sealed:
+            draft.fingerprint = fingerprint
+            draft.content_row = content_row(fingerprint, tuple(pointers), tuple(types), sealed)
+        return draft
+
+    def _aead(self, owners: Sequence[_Key]) -> AESGCM:
+        if len(owners) == 1:
+            return owners[0].aead
+        refs = tuple(key.ref for key in owners)
+        aead = self._field_keys.get(refs)
+        if aead is None:
+            aead = self._field_keys[refs] = AESGCM(content.field_key([key.key for key in owners]))
+        return aead
+
+    def _digest(self, pending: Pending, text: bytes) -> str:
+        key = self._keys[_digest_wanted(pending)]
+        if key.digest_key is None:
+            key.digest_key = content.digest_key(key.key)
+        return content.arguments_digest(key.digest_key, normal_form(text))
+
+    def _fingerprint(self, pending: Pending) -> bytes:
+        """What recognizes the same event sent again (log-format.md, "Content", duplicates)."""
+        event = pending.event
+        public = orjson.dumps(
+            [event.kind, event.schema, event.run, event.time, event.src, event.actor, event.data, event.persons],
+            option=orjson.OPT_SORT_KEYS,
+        )
+        mac = hmac.new(self._dedup[pending.tenant], public, hashlib.sha256)
+        for item in sorted(event.content, key=_content_pointer):
+            mac.update(b"\x00%d %b %b\x00" % (len(item.value), item.pointer.encode(), item.type.encode()))
+            mac.update(item.value)
+        return mac.digest()
+
+    def _overflow(
+        self,
+        pending: Pending,
+        actor: dict[str, Any],
+        data: dict[str, Any],
+        fields: list[_Field],
+        owners: Sequence[_Key],
+        fingerprint: bytes | None,
+    ) -> Draft:
+        """Move the largest public arrays to content until the leaf fits; their counts stay in `data.overflow`."""
+        arrays = {name: encode_unchecked(data[name]) for name in OVERFLOW_MEMBERS if isinstance(data.get(name), list)}
+        counts: dict[str, int] = {}
+        for name in sorted(arrays, key=lambda name: len(arrays[name]), reverse=True):
+            counts[name] = len(data.pop(name))
+            data["overflow"] = counts
+            fields.append((f"/overflow/{name}", "application/json", arrays[name], owners))
+            draft = self._encode(pending, actor, data, fields, fingerprint)
+            if _leaf_bytes(draft) <= LEAF_BYTES_MAX:
+                return draft
+        raise LeafTooLarge(f"the public part of {pending.event.id} needs more than {LEAF_BYTES_MAX} bytes as a leaf")
+
+
+def ledger_event(
+    kind: str,
+    source: dict[str, Any],
+    *,
+    data: dict[str, Any],
+    run: str | None = None,
+    content: Sequence[Content] = (),
+    persons: Sequence[tuple[str, str]] = (),
+    subjects: tuple[str, ...] = (),
+) -> Event:
+    """An event of the ledger's own; its id follows from its kind and source (kinds.md, "Ids")."""
+    return Event(
+        id=ledger_id(kind, source),
+        kind=kind,
+        schema=1,
+        tenant=None,
+        run=run,
+        src=None,
+        time=None,
+        actor={},
+        data=data,
+        content=list(content),
+        persons=list(persons),
+        subjects=subjects,
+        raw_unmapped=0,
+        digest_input=None,
+    )
+
+
+def plain_draft(log: str, kind: str, source: dict[str, Any], data: dict[str, Any], *, run: str | None = None) -> Draft:
+    """A draft of the ledger's own without content, like `intake` and `run_head`."""
+    return make_draft(
+        log=log,
+        id=ledger_id(kind, source),
+        kind=kind,
+        schema=1,
+        run=run,
+        src=None,
+        time=None,
+        source=source,
+        actor=None,
+        data=data,
+        commit=None,
+        sig=None,
+    )
+
+
+def _pointer(item: _Field) -> str:
+    return item[0]
+
+
+def _content_pointer(item: Content) -> str:
+    return item.pointer
+
+
+def _leaf_bytes(draft: Draft) -> int:
+    return len(draft.before_prev) + len(draft.after_recorded) + len(draft.after_run_seq) + CHAIN_BYTES_MAX
+
+
+def _place(actor: dict[str, Any], data: dict[str, Any], pointer: str, ref: str) -> None:
+    """Put a person's reference where the name stood; `pointer` is relative to data, or `/actor/…`."""
+    at: Any
+    if pointer.startswith("/actor/"):
+        actor[pointer[7:]] = ref
+        return
+    *path, last = pointer[1:].split("/")
+    at = data
+    for step in path:
+        at[step] = dict(at[step])  # never write into the event's own objects: it may be sealed again
+        at = at[step]
+    at[last] = ref
