@@ -28,7 +28,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
-from faststream.kafka.message import KafkaMessage
+from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 
 from ingest.authority import TOPIC_PATTERN, Authority
 from ingest.batch import Batch, Held, Partition
@@ -127,7 +127,7 @@ class Consumer:
             await self._registry.add_log(self._aux_appender, self._registry.system, "system")
             await self._registry.add_log(self._aux_appender, self._registry.heads, "heads")
             await self._refresh()
-            self._consumer = await self._subscribe(stack)
+            await self._subscribe(stack)
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(self._commit_batches()), tasks.create_task(self._watch())]
                 running.append(tasks.create_task(self._commit_to_kafka()))
@@ -144,7 +144,7 @@ class Consumer:
             raise self._failed
         return self.progress
 
-    async def _subscribe(self, stack: contextlib.AsyncExitStack) -> AIOKafkaConsumer:
+    async def _subscribe(self, stack: contextlib.AsyncExitStack) -> None:
         config = self._config
         broker = KafkaBroker(
             config.bootstrap, apply_types=False, consumer_only=True, logger=None, log_level=30, **config.kafka
@@ -164,15 +164,16 @@ class Consumer:
             decoder=_records,
         )
         subscriber(self._handle)
+        self._subscriber = subscriber  # it has its consumer before the first assignment, which comes within start()
         try:
             await broker.start()
         except KafkaError as error:
             raise ClusterUnreachable(f"Kafka at {config.bootstrap} can't be reached: {error!r}") from error
         stack.push_async_callback(broker.stop)
-        consumer = subscriber.consumer
-        if consumer is None:
-            raise ClusterUnreachable("the subscriber has no consumer after its start")
-        return consumer
+
+    @property
+    def _consumer(self) -> AIOKafkaConsumer:
+        return self._subscriber.consumer
 
     def _new_appender(self, conn: Connection) -> Appender:
         sealer = Sealer(self._keystore)
@@ -180,7 +181,7 @@ class Consumer:
             return Appender(conn, self._keystore, sealer)
         return Appender(conn, self._keystore, sealer, clock_us=self._clock_us)
 
-    def _end(self, error: BaseException) -> None:
+    def end(self, error: BaseException) -> None:
         """End this consumer: the point of no return of every failure that a retry can't mend."""
         if self._failed is None:
             self._failed = error
@@ -197,7 +198,7 @@ class Consumer:
             self._appender.prepare(pendings)
             items = await self._seal(wanted, pendings)
         except Exception as error:  # sealing decides nothing: what fails here is a defect or a broken key store
-            self._end(error)
+            self.end(error)
             return
         await self._enqueue(generation, wanted, items)
 
@@ -284,7 +285,7 @@ class Consumer:
                     await self._commit(batch, generation)
             except (AppendError, ForkRefused) as error:
                 if generation == self._generation:
-                    self._end(ConsumerEnded(str(error)))
+                    self.end(ConsumerEnded(str(error)))
                     return
             finally:
                 async with self._changed:
@@ -361,7 +362,7 @@ class Consumer:
             position = held.position
             found = stored.get(key)
             if found is None or found[:2] != (position.cluster, position.epoch):
-                self._end(ConsumerEnded(f"{key[0]}/{key[1]}: another consumer has this partition"))
+                self.end(ConsumerEnded(f"{key[0]}/{key[1]}: another consumer has this partition"))
                 return
             held.committed = held.queued = found[2]
             self._consumer.seek(TopicPartition(*key), found[2])
@@ -410,7 +411,7 @@ class Consumer:
                 await asyncio.sleep(pause)
                 await self._renew_aux()
             except (AppendError, ForkRefused) as error:
-                self._end(ConsumerEnded(str(error)))
+                self.end(ConsumerEnded(str(error)))
 
     async def _claim_once(self, partitions: Sequence[TopicPartition]) -> None:
         if not partitions:
@@ -515,7 +516,7 @@ class Consumer:
                 except (DatabaseUnreachable, psycopg.Error) as error:
                     log.warning("heads are not published", error=str(error).split("\n")[0])
                 except (AppendError, ForkRefused) as error:
-                    self._end(ConsumerEnded(str(error)))
+                    self.end(ConsumerEnded(str(error)))
         finally:
             if conn is not None:
                 with contextlib.suppress(psycopg.Error):
@@ -551,16 +552,24 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
     def __init__(self, consumer: Consumer) -> None:
         self._owner = consumer
 
+    # aiokafka logs what a listener raises and goes on, so nothing may leave these two.
+
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        await self._owner.revoked()
+        try:
+            await self._owner.revoked()
+        except Exception as error:
+            self._owner.end(error)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        await self._owner.assigned(assigned)
+        try:
+            await self._owner.assigned(assigned)
+        except Exception as error:
+            self._owner.end(error)
 
 
 async def _whole(records: tuple[ConsumerRecord, ...]) -> KafkaMessage:
     """A parser that reads nothing: FastStream's own decodes headers as UTF-8 and loses records where they aren't."""
-    return KafkaMessage(body=b"", raw_message=records)
+    return KafkaMessage(body=b"", raw_message=records, consumer=FAKE_CONSUMER)
 
 
 async def _records(message: KafkaMessage) -> tuple[ConsumerRecord, ...]:

@@ -72,7 +72,14 @@ class Registry:
 
     async def add_log(self, appender: Appender, origin: str, class_: str) -> None:
         """Make sure that a log of no tenant is there, and that `_system` names its key."""
-        if await self._insert_log(origin, class_, None, 0) and origin != self.system:
+        if origin != self.system:
+            if await self._has_log(origin):
+                return
+            await self.add_log(appender, self.system, "system")
+            await self._record_key(appender, origin)
+            await self._insert_log(origin, class_, None, 0)
+        elif not await self._has_log(origin, begun=True):
+            await self._insert_log(origin, class_, None, 0)
             await self._record_key(appender, origin)
 
     async def add_tenant(self, appender: Appender, tenant: str, *, slug: str | None = None, shards: int = 1) -> Tenant:
@@ -97,10 +104,11 @@ class Registry:
             raise TenantError(f"tenant {tenant} is registered with slug {found_slug}, which is fixed")
         origins = [self._origin(found_slug, shard) for shard in range(found_shards)]
         for shard, origin in enumerate(origins):
-            created = await self._insert_log(origin, "tenant", tenant, shard)
+            if await self._has_log(origin, begun=True):
+                continue
+            await self._record_key(appender, origin)
+            await self._insert_log(origin, "tenant", tenant, shard)
             await self._append_tenant_entry(appender, tenant, found_slug, origin)
-            if created:
-                await self._record_key(appender, origin)
         return Tenant(tenant, found_slug, tuple(origins))
 
     async def add_producer_key(self, appender: Appender, tenant: Tenant, key: str, vkey: str, role: str) -> None:
@@ -129,13 +137,16 @@ class Registry:
     def _origin(self, slug: str, shard: int) -> str:
         return f"{self.prefix}/{slug}" if shard == 0 else f"{self.prefix}/{slug}/{shard}"
 
-    async def _insert_log(self, origin: str, class_: str, tenant: str | None, shard: int) -> bool:
-        self._keystore.create_signer(origin)
-        cursor = await self._conn.execute(
+    async def _has_log(self, origin: str, *, begun: bool = False) -> bool:
+        cursor = await self._conn.execute("SELECT tree_size FROM logs WHERE log = %s", (origin,))
+        row = await cursor.fetchone()
+        return row is not None and (not begun or row[0] > 0)
+
+    async def _insert_log(self, origin: str, class_: str, tenant: str | None, shard: int) -> None:
+        await self._conn.execute(
             "INSERT INTO logs (log, class, tenant, shard) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
             (origin, class_, tenant, shard),
         )
-        return cursor.rowcount == 1
 
     async def _append_tenant_entry(self, appender: Appender, tenant: str, slug: str, origin: str) -> None:
         source = {"ledger": f"tenant/{origin}"}
@@ -143,6 +154,7 @@ class Registry:
         await append_pending(appender, Pending(event, tenant, origin, source))
 
     async def _record_key(self, appender: Appender, origin: str) -> None:
+        self._keystore.create_signer(origin)
         vkey = self._keystore.vkeys(origin)[0]
         source = {"ledger": f"key_rotated/{origin}/0"}
         event = ledger_event("key_rotated", source, data={"new": vkey})

@@ -1,9 +1,10 @@
 """A real Apache Kafka of our own, in a home folder: one node, broker and controller in one.
 
-Guarantees: what a producer with acks=all got acknowledged is on disk (each batch is flushed, for there is no second replica to
-stand in); reachable from this machine only; data and port survive restarts; one server per home; nothing of it runs
-on after `stop`, or after this process. No passwords: any user of this machine can write to it, so it is no place for
-records of people who don't share a machine. Does not guarantee the same port when another program has taken it meanwhile.
+Guarantees: what a producer with acks=all got acknowledged is on disk (each batch is flushed, for there is no second
+replica to stand in); reachable from this machine only; data and port survive restarts; one server per home; nothing of
+it runs on after `stop`, or after this process. No passwords: any user of this machine can write to it, so it is no
+place for records of people who don't trust each other with them. Does not guarantee the same port when another program
+has taken it meanwhile.
 
     home/kafka/data/                topics and the cluster's own metadata
     home/kafka/server.properties    written anew at each start
@@ -28,17 +29,20 @@ from tallystick.servers import diagnose, fetch, java, ports
 from tallystick.servers.home import Lock, advice, make_folder, need_space, reason, sync_folder, write_atomically
 from tallystick.servers.process import Command, Guarded
 from tallystick.servers.progress import Report, silent
-from tallystick.servers.topics import MESSAGE_BYTES_MAX, answers
+from tallystick.servers.topics import MESSAGE_BYTES_MAX
 
 NODE = 1
 FORMAT_S = 120.0
 START_S = 120.0
+STARTED = "Kafka Server started"  # the broker's own words, once clients are served
 STARTS_MAX = 3
 STOP = (("SIGTERM", 30.0),)
 RETENTION_HOURS = (
     30 * 24
 )  # the ledger keeps everything; this is how long a stack may stand still with events not yet read
 
+# Nothing of ours: no JAVA_TOOL_OPTIONS. UTF-8, or Java can't name a home with an umlaut.
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 JVM = (
     "-Xms128m",
     "-Xmx320m",
@@ -48,6 +52,7 @@ JVM = (
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",  # says when it is started
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
 )
@@ -111,8 +116,9 @@ class EmbeddedKafka:
         """Return, once the server has ended by itself, the error that says why."""
         if self._server is None:
             raise RuntimeError("Kafka is not started")
-        await self._server.wait()
-        return diagnose.explain("Kafka ended by itself", self._log)
+        server = self._server
+        await server.wait()
+        return diagnose.ended("Kafka", server.status, self._log)
 
     async def __aenter__(self) -> EmbeddedKafka:
         await self.start()
@@ -145,10 +151,10 @@ class EmbeddedKafka:
         aside = self.folder / "data.new"
         shutil.rmtree(aside, ignore_errors=True)
         properties = self.folder / "format.properties"
-        write_atomically(properties, server_properties(aside, ports.pick(), ports.pick()))
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        argv = [*base, "kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(properties)]
-        tool = Guarded.start(Command(argv, self.folder, self._fresh_log(), STOP), [self._lock.fd])
+        write_atomically(properties, server_properties(aside.name, ports.pick(), ports.pick()))
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")  # may begin with a dash: "=" below
+        argv = [*base, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", properties.name]
+        tool = Guarded.start(Command(argv, self.folder, self._fresh_log(), STOP, ENVIRONMENT), [self._lock.fd])
         try:
             async with asyncio.timeout(FORMAT_S):
                 await tool.wait(0.01)
@@ -168,9 +174,9 @@ class EmbeddedKafka:
         for attempt in range(STARTS_MAX):
             self.port = self._choose_port(attempt)
             controller = ports.pick(avoid=frozenset({self.port}))
-            write_atomically(self._properties, server_properties(self._data, self.port, controller))
+            write_atomically(self._properties, server_properties(self._data.name, self.port, controller))
             log = self._fresh_log()
-            command = Command([*base, "kafka.Kafka", str(self._properties)], self.folder, log, STOP)
+            command = Command([*base, "kafka.Kafka", self._properties.name], self.folder, log, STOP, ENVIRONMENT)
             self._server = Guarded.start(command, [self._lock.fd])
             if await self._ready(self._server):
                 write_atomically(self.folder / "port", f"{self.port}\n")
@@ -200,7 +206,7 @@ class EmbeddedKafka:
         """Whether the server got to serve clients; False when it ended instead."""
         deadline = time.monotonic() + START_S
         while server.running:
-            if await _listens(self.port) and await answers(self.bootstrap):
+            if STARTED in diagnose.tail(self._log):
                 return True
             if time.monotonic() > deadline:
                 raise ServerError(f"Kafka was not ready within {START_S:.0f} s", f"Read {self._log}; start again.")
@@ -214,19 +220,11 @@ class EmbeddedKafka:
         return self._log
 
 
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(ports.LOOPBACK, port)
-    except OSError:
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
+def server_properties(data: str, port: int, controller_port: int) -> str:
+    """The broker's configuration. One node: every replication factor is 1.
 
-
-def server_properties(data: Path, port: int, controller_port: int) -> str:
-    """The broker's configuration. One node: every replication factor is 1."""
+    `data` is a folder of the broker's working folder: by its name only, since a comma in a home's path would divide it.
+    """
     settings: dict[str, object] = {
         "process.roles": "broker,controller",
         "node.id": NODE,
@@ -236,8 +234,7 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "CLIENT",
-        # A properties file takes a backslash for an escape.
-        "log.dirs": str(data).replace("\\", "\\\\"),
+        "log.dirs": data,
         "auto.create.topics.enable": "false",
         "num.partitions": 1,
         "default.replication.factor": 1,
@@ -245,7 +242,7 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         "replica.fetch.max.bytes": MESSAGE_BYTES_MAX,
         "log.flush.interval.messages": 1,
         "log.retention.hours": RETENTION_HOURS,
-        # The broker's clock decides what is old. By the producer's, an import of last year's events would be deleted unread.
+        # The broker's clock decides what is old: by the producer's, last year's events, imported, would go unread.
         "log.message.timestamp.type": "LogAppendTime",
         "offsets.topic.replication.factor": 1,
         "offsets.topic.num.partitions": 3,
