@@ -4,8 +4,9 @@ Guarantees: a leaf that passes is the canonical form of what it says, and has ex
 form. Does not: judge what needs other entries (chains, order, duplicate ids), the fields of a kind (`schemas` does), or
 whether it is the leaf that was signed (`merkle` and `checkpoint` do).
 
-`check_leaf` runs once an entry in a verification, at about 6 us for a leaf of 800 bytes. So it walks only `data` for the
-profile: every other member has a form of its own, which leaves no room for a float or a deep nesting.
+`check_leaf` runs once an entry in a verification, at about 5 us for a leaf of 800 bytes. It walks only `data` for the
+profile: every other member has a form of its own, which leaves no room for a float or a deep nesting. And since
+canonical members are sorted, the names of an object are compared as a tuple.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ from schemas.errors import SchemaError
 from schemas.values import INTEGER_MAX, timestamp
 
 VERSION = 1
-MEMBERS = frozenset(
-    ["v", "log", "id", "kind", "schema", "run", "run_seq", "prev", "src", "time", "recorded"]
-    + ["source", "actor", "data", "commit", "sig"]
+# All names are sorted, as they stand in canonical bytes.
+MEMBERS = (
+    *("actor", "commit", "data", "id", "kind", "log", "prev", "recorded"),
+    *("run", "run_seq", "schema", "sig", "source", "src", "time", "v"),
 )
 
-_SOURCE_OF_LEDGER = frozenset(["ledger"])
-_SOURCE_OF_RECORD = frozenset(["cluster", "topic", "topic_id", "partition", "offset", "item"])
-_SOURCE_OF_LINE = _SOURCE_OF_RECORD | {"file", "line"}
-_SRC = frozenset(["id", "seq"])
-_SIG = frozenset(["key"])
-_COMMITMENT = frozenset(["c", "k"])
+_SOURCE_OF_LEDGER = ("ledger",)
+_SOURCE_OF_RECORD = ("cluster", "item", "offset", "partition", "topic", "topic_id")
+_SOURCE_OF_LINE = ("cluster", "file", "item", "line", "offset", "partition", "topic", "topic_id")
+_SRC = ("id", "seq")
+_SIG = ("key",)
+_COMMITMENT = ("c", "k")
 _ACTOR = frozenset(["agent", "version", "principal", "on_behalf_of"])
-_PERSONS = ("principal", "on_behalf_of")
+_PERSONS = frozenset(["principal", "on_behalf_of"])
 
 _ORIGIN = re.compile(r"[^\s+/]+(?:/[^\s+/]+)+").fullmatch
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[457][0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
@@ -45,6 +47,10 @@ _PERSON = re.compile(r"p:[0-9a-f]{32}").fullmatch
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+").fullmatch
 _C = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=").fullmatch  # 32 bytes in base64, without stray bits
 _REF = re.compile(r"[prsla]:[0-9a-f]{32}").fullmatch
+# A commitment that is as it should be, joined by newlines: one match instead of three.
+_COMMITTED = re.compile(
+    r"(?:/(?:[ -.0-}]|~[01])*)+\n[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=(?:\n[prsla]:[0-9a-f]{32})+"
+).fullmatch
 _TIME_FORM = "YYYY-MM-DDThh:mm:ss.ffffffZ"
 _TEXT_SHOWN_MAX = 80  # characters of a wrong value in a message: enough to find it, too few to fill a screen
 
@@ -79,9 +85,9 @@ def parse_leaf(leaf: bytes) -> Leaf:
 def check_leaf(leaf: bytes) -> dict[str, Any]:
     """`parse_leaf` as the plain JSON object, for where speed counts; raises MalformedLeaf."""
     value = _object_of(leaf)
-    log, id, kind, schema = value["log"], value["id"], value["kind"], value["schema"]
-    if value["v"] != VERSION or value["v"] is True:
-        _refuse("v", VERSION, value["v"])
+    actor, commit, data, id, kind, log, prev, recorded, run, run_seq, schema, sig, source, src, time, v = value.values()
+    if type(v) is not int or v != VERSION:
+        _refuse("v", VERSION, v)
     if type(log) is not str or not _ORIGIN(log):
         _refuse("log", "an origin", log)
     if type(id) is not str or not _ID(id):
@@ -90,18 +96,14 @@ def check_leaf(leaf: bytes) -> dict[str, Any]:
         _refuse("kind", "a kind's name", kind)
     if type(schema) is not int or not 1 <= schema <= INTEGER_MAX:
         _refuse("schema", "an integer from 1", schema)
-    _check_chain(value["run"], value["run_seq"], value["prev"])
-    _check_time("recorded", value["recorded"])
-    if value["time"] is not None:
-        _check_time("time", value["time"])
-    _check_source(value["source"])
-    src, sig, actor, commit, data = value["src"], value["sig"], value["actor"], value["commit"], value["data"]
+    _check_chain(run, run_seq, prev)
+    _check_time("recorded", recorded)
+    if time is not None:
+        _check_time("time", time)
+    _check_source(source)
     if src is not None:
-        if type(src) is not dict or src.keys() != _SRC or type(src["id"]) is not str or not src["id"]:
-            _refuse("src", 'null or {"id","seq"}', src)
-        if type(src["seq"]) is not int or not 1 <= src["seq"] <= INTEGER_MAX:
-            _refuse("src.seq", "an integer from 1", src["seq"])
-    if sig is not None and (type(sig) is not dict or sig.keys() != _SIG or type(sig["key"]) is not str):
+        _check_src(src)
+    if sig is not None and (type(sig) is not dict or tuple(sig) != _SIG or type(sig["key"]) is not str):
         _refuse("sig", 'null or {"key"}', sig)
     if actor is not None:
         _check_actor(actor)
@@ -130,9 +132,10 @@ def _object_of(leaf: bytes) -> dict[str, Any]:
             f"leaf: expected canonical JSON (members sorted and unique, no white space, shortest escapes), "
             f"got other bytes from {at} on"
         )
-    if value.keys() != MEMBERS:
-        missing, unknown = sorted(MEMBERS - value.keys()), sorted(value.keys() - MEMBERS)
-        raise MalformedLeaf(f"leaf: expected the 16 members of v 1, got {missing} missing and {unknown} unknown")
+    if tuple(value) != MEMBERS:
+        missing = [name for name in MEMBERS if name not in value]
+        unknown = [name for name in value if name not in MEMBERS]
+        raise MalformedLeaf(f"leaf: expected the members of v 1, got missing {missing}, unknown {_shown(unknown)}")
     return value
 
 
@@ -165,27 +168,37 @@ def _check_time(name: str, text: Any) -> None:
 def _check_source(source: Any) -> None:
     if type(source) is not dict:
         _refuse("source", "an object", source)
-    names = source.keys()
-    if names == _SOURCE_OF_LEDGER:
+    names = tuple(source)
+    if names == _SOURCE_OF_RECORD:
+        cluster, item, offset, partition, topic, topic_id = source.values()
+    elif names == _SOURCE_OF_LINE:
+        cluster, file, item, line, offset, partition, topic, topic_id = source.values()
+        if type(file) is not str or not _is_count(line):
+            _refuse("source", "a file's name and a line number", (file, line))
+    else:
+        if names != _SOURCE_OF_LEDGER:
+            _refuse("source", f"the members {_SOURCE_OF_RECORD}, with file and line or not, or ledger", names)
         if type(source["ledger"]) is not str or "/" not in source["ledger"]:
             _refuse("source.ledger", "<kind>/<what makes it unique>", source["ledger"])
         return
-    if names != _SOURCE_OF_RECORD:
-        if names != _SOURCE_OF_LINE:
-            _refuse("source", f"the members {sorted(_SOURCE_OF_RECORD)} (with file and line), or ledger", sorted(names))
-        if type(source["file"]) is not str or not _is_count(source["line"]):
-            _refuse("source", "a file's name and a line number", (source["file"], source["line"]))
-    topic_id = source["topic_id"]
-    if type(source["cluster"]) is not str or type(source["topic"]) is not str or not source["topic"]:
-        _refuse("source", "the names of a cluster and a topic", (source["cluster"], source["topic"]))
+    if type(cluster) is not str or type(topic) is not str or not topic:
+        _refuse("source", "the names of a cluster and a topic", (cluster, topic))
     if topic_id is not None and type(topic_id) is not str:
         _refuse("source.topic_id", "a text or null", topic_id)
-    if not (_is_count(source["partition"]) and _is_count(source["offset"]) and _is_count(source["item"])):
-        _refuse("source", "partition, offset and item as integers from 0", source)
+    if not (_is_count(partition) and _is_count(offset) and _is_count(item)):
+        _refuse("source", "partition, offset and item as integers from 0", (partition, offset, item))
 
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value <= INTEGER_MAX
+
+
+def _check_src(src: Any) -> None:
+    if type(src) is not dict or tuple(src) != _SRC or type(src["id"]) is not str or not src["id"]:
+        _refuse("src", 'null or {"id","seq"}', src)
+    seq = src["seq"]
+    if type(seq) is not int or not 1 <= seq <= INTEGER_MAX:
+        _refuse("src.seq", "an integer from 1", seq)
 
 
 def _check_actor(actor: Any) -> None:
@@ -202,18 +215,35 @@ def _check_commit(commit: Any) -> None:
     if type(commit) is not dict or not commit:
         _refuse("commit", "null or an object that is not empty", commit)
     for pointer, said in commit.items():
-        if not pointer.isascii() or not _POINTER(pointer):
-            _refuse("commit", "JSON Pointers in ASCII", pointer)
-        if type(said) is not dict or said.keys() != _COMMITMENT:
-            _refuse(f"commit{pointer}", 'the members "c" and "k"', said)
-        if type(said["c"]) is not str or not _C(said["c"]):
-            _refuse(f"commit{pointer}.c", "the base64 of 32 bytes", said["c"])
-        refs = said["k"]
-        if type(refs) is not list or not refs:
-            _refuse(f"commit{pointer}.k", "one key reference or more", refs)
-        for ref in refs:
-            if type(ref) is not str or not _REF(ref):
-                _refuse(f"commit{pointer}.k", "references, one of p r s l a, a colon, 32 hex digits", ref)
+        try:
+            c, refs = said["c"], said["k"]
+            joined = "\n".join((pointer, c, *refs))
+            # The count shows that no newline is in the parts, so that each part matched as itself.
+            usual = (
+                len(said) == 2
+                and type(refs) is list
+                and joined.count("\n") == 1 + len(refs)
+                and _COMMITTED(joined) is not None
+            )
+        except (KeyError, TypeError):
+            usual = False
+        if not usual:
+            _check_commitment(pointer, said)
+
+
+def _check_commitment(pointer: str, said: Any) -> None:
+    if not pointer.isascii() or not _POINTER(pointer):
+        _refuse("commit", "JSON Pointers in ASCII", pointer)
+    if type(said) is not dict or tuple(said) != _COMMITMENT:
+        _refuse(f"commit{pointer}", 'the members "c" and "k"', said)
+    c, refs = said.values()
+    if type(c) is not str or not _C(c):
+        _refuse(f"commit{pointer}.c", "the base64 of 32 bytes", c)
+    if type(refs) is not list or not refs:
+        _refuse(f"commit{pointer}.k", "one key reference or more", refs)
+    for ref in refs:
+        if type(ref) is not str or not _REF(ref):
+            _refuse(f"commit{pointer}.k", "references, one of p r s l a, a colon, 32 hex digits", ref)
 
 
 def _check_data(data: Any) -> None:

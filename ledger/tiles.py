@@ -3,8 +3,8 @@
     tile/<L>/<N>[.p/<W>]         hashes of level L: 256 of 32 bytes, or W of them at the right edge
     tile/entries/<N>[.p/<W>]     entry bundles: each entry after its length in 2 bytes, big-endian
 
-Guarantees: `parse_path` takes exactly the paths that `tile_path` and `bundle_path` write. Does not: read or write files,
-or say which tiles a proof needs (`merkle`).
+Guarantees: `parse_path` takes exactly the paths that `tile_path` and `bundle_path` write. Does not: read or write
+files, or say which tiles a proof needs (`merkle`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def index_path(index: int) -> str:
     """A tile index in groups of three digits, all but the last after an `x`: 1234067 is `x001/x234/067`."""
     if not 0 <= index <= INDEX_MAX:
         raise ProofError(f"tile index: expected 0 to {INDEX_MAX}, got {index}")
-    groups = []
+    groups: list[str] = []
     rest = index
     while True:
         rest, group = divmod(rest, 1000)
@@ -92,7 +92,7 @@ def encode_bundle(entries: Sequence[bytes]) -> bytes:
     """The bytes of an entry bundle of 1 to 256 entries."""
     if not 1 <= len(entries) <= TILE_WIDTH:
         raise ProofError(f"entry bundle: expected 1 to {TILE_WIDTH} entries, got {len(entries)}")
-    parts = []
+    parts: list[bytes] = []
     for entry in entries:
         if len(entry) > ENTRY_BYTES_MAX:
             raise ProofError(f"entry bundle: expected entries of at most {ENTRY_BYTES_MAX} bytes, got {len(entry)}")
