@@ -130,6 +130,13 @@ class Sealer:
 
     def seal(self, pending: Pending) -> Draft:
         """Seal one prepared event. Raises LeafTooLarge where its public part can't be made to fit."""
+        try:
+            return self._seal(pending)
+        except KeyError:  # its keys were forgotten since, by the erasure or the cache limit that another batch met
+            self.prepare([pending])
+            return self._seal(pending)
+
+    def _seal(self, pending: Pending) -> Draft:
         event = pending.event
         fingerprint = self._fingerprint(pending) if event.kind not in MADE_BY_LEDGER else None
         data = {**event.data, **pending.enriched} if pending.enriched else dict(event.data)
