@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from tallystick.errors import ServerError
@@ -78,6 +79,17 @@ def cause(log: Path) -> tuple[str, str] | None:
         if any(sign in text for sign in signs):
             return meaning.format(free=free_text(log)), fix
     return None
+
+
+def ended(server: str, status: int | None, log: Path) -> ServerError:
+    """The error to raise for a server that ended by itself with that status."""
+    if status == -signal.SIGKILL:
+        return ServerError(
+            f"{server} was killed (SIGKILL): by somebody, or by the kernel for want of memory; its log is {log}",
+            "Start again: what was acknowledged is not lost.",
+        )
+    how = f"by signal {-status}" if status is not None and status < 0 else f"with status {status}"
+    return explain(f"{server} ended by itself, {how}", log)
 
 
 def explain(what: str, log: Path) -> ServerError:

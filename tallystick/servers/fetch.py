@@ -1,8 +1,9 @@
 """Kafka's jars: fetched once, checked on every start, shared by all homes.
 
-`kafka-jars.json` names every jar that `kafka_2.13` needs, with its SHA-256 and size; nothing else is ever put on a class path,
-whatever a repository serves. `jgo` does the fetching, from the repositories in its own settings (a mirror, say) or Maven's.
-A jar already in the local Maven repository is taken from there. An interrupted fetch goes on where it was.
+`kafka-jars.json` names every jar that `kafka_2.13` needs, with its SHA-256 and size; nothing else is ever put on a
+class path, whatever a repository serves. `jgo` does the fetching, from the repositories in its own settings (a mirror,
+say) or Maven's. A jar already in the local Maven repository is taken from there. An interrupted fetch goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ class Jar:
 def manifest() -> tuple[str, list[Jar]]:
     """Kafka's version and its jars, the main one first."""
     known = json.loads(MANIFEST.read_text())
-    jars = [Jar(*entry["artifact"].split(":"), entry["sha256"], entry["bytes"]) for entry in known["jars"]]
+    jars = []
+    for entry in known["jars"]:
+        group, name, version = entry["artifact"].split(":")
+        jars.append(Jar(group, name, version, entry["sha256"], entry["bytes"]))
     return known["version"], jars
 
 
@@ -118,8 +122,8 @@ def _fetch_all(jars: list[Jar], folder: Path, version: str, report: Report) -> N
 def _fetch(jar: Jar, folder: Path) -> None:
     """Put one jar into the cache: fetched aside, checked, then renamed."""
     from jgo.config import GlobalSettings  # late: it costs 100 ms, and is needed once
-    from jgo.maven import MavenContext
     from jgo.constants import MAVEN_CENTRAL_URL, default_maven_repo
+    from jgo.maven import MavenContext
 
     aside = folder / f".{jar.filename}.part"
     try:
@@ -127,12 +131,13 @@ def _fetch(jar: Jar, folder: Path) -> None:
         relative = Path(*jar.group.split("."), jar.name, jar.version, jar.filename)
         source = default_maven_repo() / relative
         if not jar.is_at(source):
-            remotes = {**GlobalSettings.load().repositories, "central": MAVEN_CENTRAL_URL}
+            remotes = {**GlobalSettings.load().repositories}
+            remotes.setdefault("central", MAVEN_CENTRAL_URL)
             context = MavenContext(repo_cache=aside, remote_repos=remotes, timeout=TIMEOUT_S)
             source = context.project(jar.group, jar.name).at_version(jar.version).artifact().resolve()
             if not jar.is_at(source):
                 raise ServerError(
-                    f"{jar.filename}, as fetched, is not the file this version of Tallystick knows (SHA-256 {jar.sha256})",
+                    f"{jar.filename}, as fetched, is not the file that Tallystick knows (SHA-256 {jar.sha256})",
                     "Fetch again from another network or repository (jgo.conf); don't use what was served.",
                 )
         part = make_folder(aside) / "checked.jar"

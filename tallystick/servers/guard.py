@@ -9,8 +9,8 @@ It reports on standard output, a line each: `{"pid": N}` once the server is star
 (a wait status as in `os.waitstatus_to_exitcode`). The exit status of the guard is 0 in both cases.
 
 `SPEC["identity"]` says as whom the server runs; Postgres refuses root, and a folder of root's may be closed to others:
-`same` (as we are); `namespace` (our own user, shown to the server as a plain one by a user namespace, so that it reaches
-all we reach and nothing needs a new owner); `user` (another user, after the server's folder was given to it).
+`same` (as we are); `namespace` (our own user, shown to the server as a plain one by a user namespace, so that it
+reaches all we reach and nothing needs a new owner); `user` (another user, after the server's folder was given to it).
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from typing import Any
 
 CLONE_NEWUSER = 0x10000000
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+ORPHANS_S = 10.0  # how long what the server left behind is given to end; a Postgres backend looks around at least so often
 LOOK_AROUND_S = 1.0  # how often the parent is looked at, for the case that a fork of it still holds the pipe
 
 
 def enter_namespace(uid: int, gid: int) -> None:
-    """Go on as `uid`:`gid` in a new user namespace, while staying who we are outside. Raises OSError where not allowed."""
+    """Go on as `uid`:`gid` in a new user namespace, and stay who we are outside it. Raises OSError if refused."""
     outer_uid, outer_gid = os.geteuid(), os.getegid()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWUSER) != 0:
@@ -79,7 +81,7 @@ def run_server(spec: dict[str, Any], guard: int) -> None:
         die_with_parent(signal.Signals[spec["stop"][0][0]], guard)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        os.execve(spec["argv"][0], spec["argv"], spec["env"])
+        os.execve(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606  (no shell is the point)
     except OSError as error:
         os.write(2, f"could not start {spec['argv'][0]}: {error}\n".encode())
     finally:
@@ -107,8 +109,30 @@ def end_server(child: int, stop: list[tuple[str, float]]) -> int:
         if code is not None:
             return code
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what a dead server leaves behind. A no-op where there is no such thing (macOS)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_orphans(child: int) -> None:
+    """Wait until every process of the ended server is gone; those of its group are killed, the others given some time."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)
+    deadline = time.monotonic() + ORPHANS_S
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            if os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+            if time.monotonic() > deadline:
+                with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children") as children:
+                    for pid in children.read().split():
+                        os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.005)
 
 
 def report(line: dict[str, int]) -> None:
@@ -158,11 +182,14 @@ def main() -> None:
     os.setsid()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     guard = os.getpid()
+    adopt_orphans()
     child = os.fork()
     if child == 0:
         run_server(spec, guard)
     report({"pid": child})
-    report({"status": watch(child, parent, spec["stop"])})
+    status = watch(child, parent, spec["stop"])
+    end_orphans(child)
+    report({"status": status})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The folders a stack lives in, and the lock that keeps a second one out.
 
-A home holds everything that must last (`postgres/`, `kafka/`); the cache holds what can be had again (Kafka's jars, a copy of
-Postgres' programs) and is shared by homes. A server's lock is an flock whose descriptor the server and its guard inherit:
-it is free exactly when no process of that server is left, so whoever gets it may call every other trace stale.
+A home holds everything that must last (`postgres/`, `kafka/`); the cache holds what can be had again (Kafka's jars, a
+copy of Postgres' programs) and is shared by homes. A server's lock is an flock whose descriptor the server and its
+guard inherit: it is free exactly when no process of that server is left, so whoever gets it may call every other trace
+stale.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-import psutil
-
 from tallystick.errors import ServerError
 
 ENDING_S = 40.0  # longest time that servers of a process that is gone are given to end; Kafka's guard needs 30
@@ -31,7 +30,7 @@ def cache_folder() -> Path:
     """`$XDG_CACHE_HOME/tallystick`, made if need be."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     folder = (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "tallystick"
-    return make_folder(folder)
+    return make_folder(folder, 0o755)  # nothing secret in it, and another user may have to run what it holds
 
 
 def make_folder(folder: Path, mode: int = 0o700) -> Path:
@@ -101,6 +100,21 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def started(pid: int) -> str | None:
+    """When a process started, as a word to tell it from another that got its number; None when there is none."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        pass  # it is another user's, and there
+    except OSError:
+        return None
+    try:
+        # The 22nd field; the second one, a name in brackets, may hold spaces.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return "-"  # no /proc here (macOS): the number alone must do
+
+
 class Secrets:
     """Passwords of one home, in a file of mode 0600, made when first asked for."""
 
@@ -140,7 +154,7 @@ class Lock:
         return self._fd
 
     async def acquire(self) -> None:
-        """Take the lock, waiting for servers whose owner is gone. Raises ServerError, which names the owner, otherwise."""
+        """Take the lock, waiting for servers whose owner is gone. Raises ServerError, naming the owner, if it lives."""
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -148,7 +162,7 @@ class Lock:
         try:
             await self._take(fd)
             os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()} {psutil.Process().create_time()}\n".encode(), 0)
+            os.pwrite(fd, f"{os.getpid()} {started(os.getpid())}\n".encode(), 0)
         except OSError as error:
             os.close(fd)
             raise ServerError(f"can't lock {self.path}: {reason(error)}", advice(error, self.path)) from error
@@ -180,10 +194,9 @@ class Lock:
     def _owner(fd: int) -> int | None:
         """The process that took the lock, if it is still alive; a number that was given to another does not count."""
         try:
-            pid, started = os.pread(fd, 100, 0).split()
-            alive = abs(psutil.Process(int(pid)).create_time() - float(started)) < 1
-            return int(pid) if alive else None
-        except (ValueError, psutil.Error):
+            pid, since = os.pread(fd, 100, 0).decode().split()
+            return int(pid) if started(int(pid)) == since else None
+        except ValueError:
             return None
 
     def release(self) -> None:

@@ -2,11 +2,11 @@
 
 For root there are two ways, tried in this order:
 
-1. A user namespace: outside, the server is root still and reaches whatever folder root keeps closed to others (`/root`);
-   to itself it is an ordinary user without any of root's powers.
-2. Where namespaces are not allowed (many containers): the user `postgres`, or `nobody`. Its data is given to it, and it is
-   started inside its folder, which it names by `/proc/self/cwd`: folders above need not be opened. Its programs are copied to a
-   folder that it can read if the installed ones are out of its reach.
+1. A user namespace: outside, the server is root still and reaches whatever folder root keeps closed to others
+   (`/root`); to itself it is an ordinary user without any of root's powers.
+2. Where namespaces are not allowed (many containers): the user `postgres`, or `nobody`. Its data is given to it, and it
+   is started inside its folder, which it names by `/proc/self/cwd`: folders above need not be opened. Its programs are
+   copied to a folder that it can read if the installed ones are out of its reach.
 """
 
 from __future__ import annotations

@@ -253,6 +253,9 @@ def server_properties(data: str, port: int, controller_port: int) -> str:
         "share.coordinator.state.topic.min.isr": 1,
         "share.coordinator.state.topic.num.partitions": 3,
         "group.initial.rebalance.delay.ms": 0,
+        # A broker that was killed is only let in again when its old session is over; 9 s by default.
+        "broker.session.timeout.ms": 3000,
+        "broker.heartbeat.interval.ms": 500,
         "num.network.threads": 2,
         "num.io.threads": 2,
         "background.threads": 2,

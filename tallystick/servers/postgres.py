@@ -1,7 +1,7 @@
 """A real Postgres of our own, in a home folder.
 
-Guarantees: durable (`fsync`, `synchronous_commit`, full page writes on, whatever the files say); reachable from this machine
-only, by TCP on loopback and with a password; data and port survive restarts; one server per home; nothing of it
+Guarantees: durable (`fsync`, `synchronous_commit`, full page writes on, whatever the files say); reachable from this
+machine only, by TCP on loopback and with a password; data and port survive restarts; one server per home; nothing of it
 runs on after `stop`, or after this process. Runs as root too (identity.py). Does not guarantee the same port when
 another program has taken it meanwhile.
 
@@ -147,8 +147,9 @@ class EmbeddedPostgres:
         """Return, once the server has ended by itself, the error that says why."""
         if self._server is None:
             raise RuntimeError("Postgres is not started")
-        await self._server.wait()
-        return diagnose.explain("Postgres ended by itself", self._log)
+        server = self._server
+        await server.wait()
+        return diagnose.ended("Postgres", server.status, self._log)
 
     async def grant_logins(self) -> None:
         """Let the roles that the migrations made log in, each with its own password. May be called again and again."""

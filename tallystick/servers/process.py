@@ -36,7 +36,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A server to start. `stop` is a list of (signal, seconds to wait for the end after it); SIGKILL follows the last."""
+    """A server to start. `stop` lists (signal, seconds to wait for the end after it); SIGKILL follows the last."""
 
     argv: Sequence[str]
     cwd: Path
@@ -52,13 +52,13 @@ class Guarded:
 
     def __init__(self, process: subprocess.Popen[bytes], pid: int, patience_s: float) -> None:
         self.pid = pid
-        self.status: int | None = None  # the server's exit code, once `stop` has been through and the guard could tell
+        self.status: int | None = None  # once it has ended: its exit code, or minus the signal that ended it
         self._process = process
         self._patience_s = patience_s
 
     @classmethod
     def start(cls, command: Command, keep: Sequence[int] = ()) -> Guarded:
-        """Start the server; the file descriptors in `keep` stay open in it and in the guard (a lock, held to their end).
+        """Start the server. The descriptors in `keep` stay open in it and its guard (a lock, held to their end).
 
         Raises ServerError when the guard itself does not come up. A server that ends at once is seen by `running`.
         """
@@ -97,9 +97,10 @@ class Guarded:
         return self._process.poll() is None
 
     async def wait(self, poll_s: float = 0.1) -> None:
-        """Return when the server has ended, by whatever cause."""
-        while self.running:
+        """Return when the server has ended, by whatever cause; `status` is then known."""
+        while self.running:  # noqa: ASYNC110  (a process sets no event, and a watcher would bind it to one loop)
             await asyncio.sleep(poll_s)
+        self._read_status()
 
     async def stop(self) -> None:
         """End the server and wait for its end. Harmless when it has ended already."""
@@ -108,7 +109,7 @@ class Guarded:
                 self._process.stdin.close()
         deadline = time.monotonic() + self._patience_s
         try:
-            while self.running and time.monotonic() < deadline:
+            while self.running and time.monotonic() < deadline:  # noqa: ASYNC110  (as above)
                 await asyncio.sleep(0.01)
         finally:
             if self.running:
@@ -120,7 +121,7 @@ class Guarded:
             _close(self._process)
 
     def _read_status(self) -> None:
-        if self._process.stdout is not None and not self._process.stdout.closed:
+        if self.status is None and self._process.stdout is not None and not self._process.stdout.closed:
             with contextlib.suppress(OSError, ValueError, KeyError):
                 self.status = int(json.loads(self._process.stdout.readline())["status"])
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
@@ -54,7 +54,9 @@ async def ensure_topics(
                         f"Kafka at {bootstrap} did not make the topic {name}: {for_code(code).__name__} {detail}",
                         "Make it by hand, or give this client the right to.",
                     )
-        await _wait_for_leaders(admin, topics)
+        if missing:
+            await _wait_for_leaders(admin, topics)
+            await _wait_for_logs(bootstrap, {name: topics[name] for name in missing}, client or {})
     except (KafkaError, OSError) as error:
         raise TallyError(
             f"Kafka at {bootstrap} can't be used: {error}", "Check that it runs and TALLY_KAFKA_BOOTSTRAP is right."
@@ -82,10 +84,15 @@ async def _wait_for_leaders(admin: AIOKafkaAdminClient, topics: Mapping[str, int
         await asyncio.sleep(0.05)
 
 
+async def _wait_for_logs(bootstrap: str, topics: Mapping[str, int], client: Mapping[str, Any]) -> None:
+    """A leader that is named may not have heard of it yet; asking it for offsets waits until it has."""
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, **client) as consumer:
+        partitions = [TopicPartition(name, index) for name, count in topics.items() for index in range(count)]
+        await consumer.beginning_offsets(partitions)
+
+
 async def answers(bootstrap: str, client: Mapping[str, Any] | None = None) -> bool:
     """Whether a Kafka answers there, with at least one broker that takes part."""
-    logger = logging.getLogger("aiokafka")
-    before, logger.disabled = logger.disabled, True  # it would log each try as an error
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2000, **(client or {}))
     try:
         await admin.start()
@@ -94,4 +101,3 @@ async def answers(bootstrap: str, client: Mapping[str, Any] | None = None) -> bo
         return False
     finally:
         await admin.close()
-        logger.disabled = before

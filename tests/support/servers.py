@@ -107,7 +107,7 @@ class DockerKafka:
     def __init__(self) -> None:
         self.port = ports.pick()
         self._container = DockerContainer(KAFKA_IMAGE).with_bind_ports(self.port, self.port)
-        for line in server_properties(Path("/tmp/kafka-logs"), self.port, 9093).splitlines():
+        for line in server_properties("/tmp/kafka-logs", self.port, 9093).splitlines():
             name, value = line.split("=", 1)
             if name == "listeners":
                 value = value.replace(ports.LOOPBACK, "0.0.0.0")
@@ -123,7 +123,7 @@ class DockerKafka:
 
     async def _ready(self) -> None:
         async with asyncio.timeout(CONTAINER_START_S):
-            while not await answers(self.bootstrap):
+            while not await answers(self.bootstrap):  # noqa: ASYNC110  (a container sets no event)
                 await asyncio.sleep(0.1)
 
     def stop(self) -> None:
@@ -247,8 +247,21 @@ class PrivateKafka(EmbeddedKafka):
 async def kill(server: EmbeddedPostgres | EmbeddedKafka) -> None:
     """kill -9, without the politeness of `stop`."""
     os.kill(server.pid, signal.SIGKILL)
-    while server.running:
+    while server.running:  # noqa: ASYNC110  (a process sets no event)
         await asyncio.sleep(0.01)
+
+
+def processes_of(home: Path) -> list[str]:
+    """The command lines of processes that work in a home or name it (Linux); their guards are among them."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal() or int(process.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(home) in command or (process / "cwd").readlink().is_relative_to(home):
+                found.append(f"{process.name} {command}")
+    return found
 
 
 @contextmanager
