@@ -1,9 +1,9 @@
 """Canonical bytes: the leaf profile of RFC 8785, and the normal form that digests are made over.
 
-The profile (log-format.md, "Leaf"): objects, arrays, strings, integers within ±(2^53-1), true, false, null; ASCII member
-names; no floats, no lone surrogates, no duplicate members; depth at most 32; at most 65,535 bytes. In it, orjson with
-sorted keys writes exactly what RFC 8785 asks for (a property test holds it against `rfc8785`); outside it would not,
-so outside it is refused.
+The profile (log-format.md, "Leaf"): objects, arrays, strings, integers within ±(2^53-1), true, false, null; ASCII
+member names; no floats, no lone surrogates, no duplicate members; depth at most 32; at most 65,535 bytes. In it, orjson
+with sorted keys writes exactly what RFC 8785 asks for (a property test holds it against `rfc8785`); outside it would
+not, so outside it is refused.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from schemas.errors import SchemaError
-from schemas.fields import ByLedger, Form
+from schemas.fields import ByLedger, Form, Mark
 
 Check = Callable[[Any], Any]
 
@@ -91,6 +91,16 @@ def shape(model: type[BaseModel]) -> Shape:
         nested=nested,
         members=frozenset(info.alias or name for name, info in model.model_fields.items()),
     )
+
+
+def property_marks(model: type[BaseModel]) -> dict[str, tuple[Mark, bool]]:
+    """Per member: its mark, and whether only the ledger sets it."""
+    marks: dict[str, tuple[Mark, bool]] = {}
+    for field_name, info in model.model_fields.items():
+        form = _form(_annotation(info))
+        by_ledger = any(isinstance(mark, ByLedger) for mark in info.metadata)
+        marks[info.alias or field_name] = (form.mark if form else "public", by_ledger)
+    return marks
 
 
 def _annotation(info: FieldInfo) -> Any:

@@ -41,7 +41,7 @@ class ProfileError(SchemaError):
     """Outside the leaf profile: says what was expected, what was found, and where."""
 
 
-class Rejection(SchemaError):
+class Rejection(SchemaError):  # noqa: N818 - the word of the log: a record is rejected, its entry is `rejected`
     """The record can't become an event. `code` is closed, `detail` names members and forms but repeats no value."""
 
     def __init__(self, code: Code, detail: str) -> None:

@@ -64,4 +64,5 @@ class Draft:
     subjects: tuple[str, ...] = ()
     raw: list[tuple[str, bytes]] = field(default_factory=list)
     originals: dict[str, tuple[str, bytes]] = field(default_factory=dict)
-    """Per member of `data`, the foreign name and exact text it was made of: goes to /raw if the kind refuses the value."""
+    """Per member of `data`, the foreign name and exact text it was made of: goes to /raw if the kind refuses the
+    value."""

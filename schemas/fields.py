@@ -1,8 +1,8 @@
 """The types that kinds are written with, and the marks that tell public, content and person members apart.
 
 A type is pydantic's and the fast check's at once: both call the one function in `Form`. The marks travel into the
-published JSON Schema as `x-tallystick`: `public`, `content` or `person`. A member that only the ledger sets is `readOnly`
-there; sent by a producer it counts as unknown.
+published JSON Schema as `x-tallystick`: `public`, `content` or `person`. A member that only the ledger sets is
+`readOnly` there; sent by a producer it counts as unknown.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ class Form:
     check: Callable[[Any], Any]
     json_schema: dict[str, Any]
     mark: Mark = "public"
-    ledger: bool = False
     reference: bool = False  # an event id, to be mapped with the carrying event's source
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -46,9 +45,6 @@ class Form:
 @dataclass(frozen=True)
 class ByLedger:
     """Marks a member that only the ledger sets."""
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(schema), "readOnly": True}
 
 
 def _got(value: object) -> str:
@@ -158,7 +154,7 @@ def _open_object(value: dict[str, Any], depth: int) -> dict[str, Any]:
 
 def _open_value(value: Any, depth: int) -> Any:
     kind = type(value)
-    if kind is str or kind is bool:
+    if kind is str or kind is bool or value is None:  # None: an item of a list; as a member it is left out before
         return value
     if kind is dict:
         return _open_object(value, depth + 1)

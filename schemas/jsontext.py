@@ -2,7 +2,8 @@
 
 The fast parsers decide for well-behaved records. This one decides for the rest: it keeps the text of content that holds
 duplicate members, lone surrogates, integers of any length or nesting beyond their limits, and still refuses what is not
-JSON (RFC 8259). It never recurses. It is slow (about 0.4 µs a token), and only records that a fast parser refused pay for it.
+JSON (RFC 8259). It never recurses. It is slow (about 0.4 µs a token), and only records that a fast parser refused pay
+for it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ NESTING_MAX: Final = 10_000  # levels that content may have; no reader downstrea
 EXPONENT_MAX: Final = 1_000  # places that the normal form writes out; beyond, a number keeps an exponent
 
 _TOKEN = re.compile(
-    r'[ \t\n\r]*+(?:("(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+")'
-    r"|(-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?)"
-    r"|(true|false|null)|([\[\]{},:]))".encode()
+    rb'[ \t\n\r]*+(?:("(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+")'
+    rb"|(-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?)"
+    rb"|(true|false|null)|([\[\]{},:]))"
 )
 _SPACE = re.compile(rb"[ \t\n\r]*+")
 _STRING, _NUMBER, _WORD = 1, 2, 3
@@ -88,7 +89,8 @@ def tokens(text: bytes) -> list[tuple[int, int, int]]:
 def members(text: bytes) -> list[tuple[bytes, bytes]]:
     """The members of the object in this text, in order, as exact texts of name (with its quotes) and value.
 
-    Repeated names come repeatedly. Raises Rejection `not_json`, `too_deep`, or `schema` for another value than an object.
+    Repeated names come repeatedly. Raises Rejection `not_json`, `too_deep`, or `schema` for another value than an
+    object.
     """
     found = tokens(text)
     if text[found[0][1]] != 0x7B:
@@ -153,8 +155,8 @@ def _encodable(name: str) -> bool:
 
 
 def parse_strict(text: bytes) -> Any:
-    """The JSON value with digits kept: numbers with a fraction or exponent are `LosslessFloat`. Raises ValueError for what is
-    not JSON, duplicate members, lone surrogates, NaN, integers above 4,300 digits, and more than 200 levels."""
+    """The JSON value with digits kept: numbers with a fraction or exponent are `LosslessFloat`. Raises ValueError for
+    what is not JSON, duplicate members, lone surrogates, NaN, integers above 4,300 digits, and more than 200 levels."""
     return jiter.from_json(text, catch_duplicate_keys=True, float_mode="lossless-float", allow_inf_nan=False)
 
 
@@ -174,12 +176,13 @@ def public_value(text: bytes, where: str) -> Any:
 
 
 def normal_form(json_text: bytes) -> bytes:
-    """The digest normal form of a JSON text (log-format.md, "Persons"): members sorted as in RFC 8785 (by UTF-16 units),
-    no white space, strings with RFC 8785's escapes, numbers as exact decimals without exponent or trailing zeros.
+    """The digest normal form of a JSON text (log-format.md, "Persons"): members sorted as in RFC 8785 (by UTF-16
+    units), no white space, strings with RFC 8785's escapes, numbers as exact decimals without exponent or trailing
+    zeros.
 
-    Of two repeated members both stay, in their order. A lone surrogate is written as its lower-case escape. A number beyond
-    10^±1000 keeps an exponent (`12e1001`) so that a short text can't become a long one. Raises ProfileError if the text
-    is not JSON.
+    Of two repeated members both stay, in their order. A lone surrogate is written as its lower-case escape. A number
+    beyond 10^±1000 keeps an exponent (`12e1001`) so that a short text can't become a long one. Raises ProfileError if
+    the text is not JSON.
     """
     if _SORTS_APART.search(json_text) is None:
         try:
@@ -215,7 +218,7 @@ def _plain_decimal(token: str) -> str:
     stripped = digits.rstrip("0")
     if not stripped:
         return "0"
-    shift = _exponent(exponent) - len(fraction) + len(digits) - len(stripped)  # value = stripped × 10^shift
+    shift = _exponent(exponent) - len(fraction) + len(digits) - len(stripped)  # value = stripped * 10**shift
     if not -EXPONENT_MAX <= shift <= EXPONENT_MAX:
         return f"{sign}{stripped}e{shift}"
     if shift >= 0:
@@ -225,7 +228,8 @@ def _plain_decimal(token: str) -> str:
 
 
 def _exponent(text: str) -> int:
-    """An exponent of any length; beyond 4,000 digits (Python's limit for reading integers) it is cut to its sign's extreme."""
+    """An exponent of any length; beyond 4,000 digits (Python's limit for reading integers) it is cut to its sign's
+    extreme."""
     if len(text) > 4_000:
         return -(10**4_000) if text.startswith("-") else 10**4_000
     return int(text or 0)

@@ -1,12 +1,12 @@
 """From a received record to an `Event`: CloudEvents structured and binary, and the plain step form.
 
-Guarantees: an Event comes back whose public members are in the leaf profile and of the kind's forms, whose content has the
-exact bytes received, and in which no name of a person is left outside `persons`; or `Rejection` is raised. Nothing else is
-raised, whatever the bytes are. Nothing received is lost: what has no place is in /raw with its text.
+Guarantees: an Event comes back whose public members are in the leaf profile and of the kind's forms, whose content has
+the exact bytes received, and in which no name of a person is left outside `persons`; or `Rejection` is raised. Nothing
+else is raised, whatever the bytes are. Nothing received is lost: what has no place is in /raw with its text.
 
 Two ways lead there. The fast one reads the record once with jiter (public values) and once with msgspec (where each
-member's text stands). If either refuses, the exact one (`schemas.jsontext`) decides: what is wrong inside content is kept as
-it came, what is wrong in the envelope or in public members is a Rejection.
+member's text stands). If either refuses, the exact one (`schemas.jsontext`) decides: what is wrong inside content is
+kept as it came, what is wrong in the envelope or in public members is a Rejection.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def normalize_cloudevent(
 ) -> Event:
     """A CloudEvent with its attributes by lower-case name and `data` as JSON text.
 
-    `parsed_data` is what `parse_strict` made of that text, if the caller has it. Unknown attributes are kept in /raw under
-    their name with `ce:` before it.
+    `parsed_data` is what `parse_strict` made of that text, if the caller has it. Unknown attributes are kept in /raw
+    under their name with `ce:` before it.
     """
     if parsed_data is None:
         try:
@@ -302,9 +302,10 @@ def _split(kind: Kind, data: dict[str, Any], texts: Raw) -> _Split:
     if actor is None:
         actor = {}
     else:
-        for name in ("principal", "on_behalf_of"):
-            if name in actor:
-                persons.append(("/actor/" + name, actor.pop(name)))
+        if "principal" in actor:
+            persons.append(("/actor/principal", actor.pop("principal")))
+        if "on_behalf_of" in actor:
+            persons.append(("/actor/on_behalf_of", actor.pop("on_behalf_of")))
     attestation = public.get("attestation")
     if attestation is not None and "by" in attestation:
         persons.append(("/attestation/by", attestation.pop("by")))
@@ -404,7 +405,7 @@ def _producer(producer: Any, sequence: Any) -> dict[str, Any] | None:
 def _tenant(tenant: Any) -> str | None:
     if tenant is not None and not (type(tenant) is str and _TENANT.fullmatch(tenant)):
         raise Rejection("schema", "tenant: expected 1 to 128 characters without control characters")
-    return cast("str | None", tenant)
+    return tenant
 
 
 def _time(time: Any) -> str | None:

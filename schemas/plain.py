@@ -94,7 +94,7 @@ def _keep(event: Draft, ours: str, value: Any) -> None:
 
 
 def _microseconds(event: Draft, ours: str, value: Any) -> None:
-    """Milliseconds × 1000, cut to whole microseconds; the original goes to /raw if that loses anything."""
+    """Milliseconds times 1000, cut to whole microseconds; the original goes to /raw if that loses anything."""
     if type(value) is not int and type(value) is not LosslessFloat:
         event.data[ours] = value  # refused by the kind, and then kept as it came
         return
@@ -136,3 +136,35 @@ def _read(line: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
         texts[name] = text
         values[name] = jsontext.public_value(text, name) if name in known else None
     return values, texts
+
+
+PLAIN_SCHEMA: Final[dict[str, Any]] = {
+    "title": "plain step",
+    "description": "One line of the plain step form. Other members are kept, encrypted, as unmapped.",
+    "type": "object",
+    "required": ["run_id"],
+    "properties": {"run_id": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"}},
+    "oneOf": [
+        {
+            "required": ["step", "type"],
+            "properties": {
+                "step": {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}]},
+                "type": {"enum": [type_ for type_ in _MEMBERS if type_ != "final"]},
+                **{
+                    name: {"x-tallystick": "content" if name in _CONTENT else "public"}
+                    for type_, names in _MEMBERS.items()
+                    if type_ != "final"
+                    for name in names
+                },
+            },
+        },
+        {
+            "required": ["final"],
+            "properties": {
+                "step": {"type": "null"},
+                "type": {"type": "null"},
+                **{name: {"x-tallystick": "public"} for name in _MEMBERS["final"]},
+            },
+        },
+    ],
+}

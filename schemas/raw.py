@@ -1,7 +1,8 @@
 """/raw: the JSON object of what was received and has no place, each with its exact text.
 
-Names: a member of `data` under its own name; an unknown member of a nested object under its JSON pointer (`/effect/x`); a
-CloudEvents attribute with `ce:` before it. A member whose own name could be taken for one of those is named by pointer.
+Names: a member of `data` under its own name; an unknown member of a nested object under its JSON pointer (`/effect/x`);
+a CloudEvents attribute with `ce:` before it. A member whose own name could be taken for one of those is named by
+pointer.
 """
 
 from __future__ import annotations

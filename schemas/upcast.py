@@ -1,8 +1,8 @@
 """Upcasters: older and simpler forms become the current one when they are read; stored bytes never change.
 
 A form has a name and a version. An upcaster leads from one (form, version) one step on; `upcast` walks until no further
-step is registered. A kind's stored `data` is the form of the kind's name at its leaf's `schema`. The first user is the plain
-step form: (`plain`, 1) leads straight to a `Draft` in our words.
+step is registered. A kind's stored `data` is the form of the kind's name at its leaf's `schema`. The first user is the
+plain step form: (`plain`, 1) leads straight to a `Draft` in our words.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Upcasters:
         return data
 
     def upcast_text(self, form: str, version: int, text: bytes) -> Draft:
-        """A received text of another form in our words. Raises UpcastError for an unknown form, Rejection for the text."""
+        """A received text of another form in our words. Raises UpcastError for an unknown form, Rejection for the
+        text."""
         upcaster = self._text.get((form, version))
         if upcaster is None:
             raise UpcastError(f"{form}: no upcaster for version {version}")

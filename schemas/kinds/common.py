@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.fields import ByLedger, Content, Count, Currency, Decimal, Digest, EventRef, Name, Open, Person, Step, Text
+from schemas.compile import property_marks
+from schemas.fields import ByLedger, Content, Count, Currency, Decimal, EventRef, Name, Open, Person, Step, Text
 
 Risk = Literal["low", "medium", "high", "critical"]
 Environment = Literal["production", "staging", "development", "test"]
@@ -14,10 +15,18 @@ Origin = Literal["trusted", "untrusted"]
 Autonomy = Literal["observe", "draft", "execute_with_approval", "execute"]
 
 
+def _publish_marks(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """Say of every property whether it is public, content or person, and whether the ledger sets it."""
+    for name, (mark, by_ledger) in property_marks(model).items():
+        schema["properties"][name]["x-tallystick"] = mark
+        if by_ledger:
+            schema["properties"][name]["readOnly"] = True
+
+
 class Object(BaseModel):
     """An object of named members. Unknown ones are not refused here: they are moved to /raw before."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", populate_by_name=False, protected_namespaces=())
+    model_config = ConfigDict(strict=True, extra="ignore", protected_namespaces=(), json_schema_extra=_publish_marks)
 
 
 class Actor(Object):
@@ -102,9 +111,3 @@ class Common(Explained):
     from_: Annotated[Literal["event", "span", "span_event", "log", "line"] | None, ByLedger()] = Field(
         default=None, alias="from"
     )
-
-
-__all__ = [
-    "Actor", "Amount", "Any", "Attestation", "Autonomy", "Common", "Data", "Digest", "Effect", "Environment", "Explained",
-    "Object", "Origin", "Reference", "Risk", "Trace", "Versioned", "WorkItem",
-]  # fmt: skip

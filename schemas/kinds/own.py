@@ -1,4 +1,5 @@
-"""The ledger's own kinds. From any topic they are refused (`reserved_kind`); these models say what the ledger writes."""
+"""The ledger's own kinds. From any topic they are refused (`reserved_kind`); these models say what the ledger
+writes."""
 
 from __future__ import annotations
 
