@@ -22,7 +22,8 @@ from .encode import SEQUENCE
 from .errors import EmitError, RefusedError
 
 RUNS_MAX = 65_536  # counters kept; then a new producer id begins, all from 1 again
-RANGES_MAX = 32  # gap ranges kept apart for a run; beyond it the last one is widened, its count stays exact
+RANGES_MAX = 4096  # gap ranges kept apart, of all runs; beyond it a run's last one is widened, its count stays exact
+GAPS_AT_ONCE = 64  # declarations made under the lock at a time: about a millisecond that an emit() may have to wait
 GAP_INTERVAL_S = 1.0  # under lasting overload, one declaration a run and second
 ENTRY_OVERHEAD_BYTES = 400  # what an entry costs beside its bytes
 
@@ -58,7 +59,8 @@ class Stats:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One event on its way. `head` and `tail` are its bytes but for the producer's id and number."""
+    """One event on its way. `head` and `tail` are its bytes but for the producer's id and number; `alone`: not to
+    share a batch; `dead`: dropped while queued."""
 
     head: bytes
     tail: bytes
@@ -70,7 +72,7 @@ class Entry:
     number: int = 0
     ordinal: int = 0
     size: int = 0
-    tried: bool = False
+    alone: bool = False
     dead: bool = False
 
     def value(self) -> bytes:
@@ -79,7 +81,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Gap:
-    """Numbers first to last of a series, `count` of which were dropped."""
+    """Of the numbers first to last of a series, `count` were dropped: all of them, unless the range was widened."""
 
     first: int
     last: int
@@ -110,7 +112,7 @@ class Buffer:
         self._producer = secrets.token_hex(16)
         self._numbers: dict[str | None, int] = {}
         self._parked = self._blocked = False
-        self._urgent = 0
+        self._urgent = self._ranges = 0
         self._ordinal = 0
         self._declared_at = 0.0
         self._closed = False
@@ -200,7 +202,6 @@ class Buffer:
                     self._droppable.popleft()
                 if entry.waiter is not None:
                     self._urgent -= 1
-                entry.tried = True
                 self._in_flight[entry.ordinal] = entry
                 return entry
             return None
@@ -304,8 +305,9 @@ class Buffer:
         gaps = self._gaps.setdefault((entry.producer, entry.run), [])
         if gaps and gaps[-1].cause == cause and gaps[-1].last + 1 == entry.number:
             gaps[-1].last, gaps[-1].count = entry.number, gaps[-1].count + 1
-        elif len(gaps) < RANGES_MAX:
+        elif not gaps or self._ranges < RANGES_MAX:
             gaps.append(Gap(entry.number, entry.number, 1, cause))
+            self._ranges += 1
         else:
             gap = gaps[-1]
             gap.first, gap.last, gap.count = min(gap.first, entry.number), max(gap.last, entry.number), gap.count + 1
@@ -313,18 +315,23 @@ class Buffer:
     def _declare_gaps(self) -> None:
         """Turn pending gaps into entries while the reserve has room; what is left waits, as numbers only."""
         self._declared_at, self._blocked = time.monotonic(), False
-        for (producer, run), gaps in list(self._gaps.items()):
-            while gaps:
-                entry = self._declare(run, producer, gaps[0])
-                entry.size = len(entry.head) + len(entry.tail) + ENTRY_OVERHEAD_BYTES
-                if not self._fits(entry.size, self._limits.reserve_events, self._limits.reserve_bytes):
-                    self._blocked = True
-                    return
-                gaps.pop(0)
-                self._next_number(entry)
-                self.emitted += 1
-                self._admit(entry)
-            del self._gaps[producer, run]
+        for _ in range(GAPS_AT_ONCE):
+            if not self._gaps:
+                return
+            (producer, run), gaps = next(iter(self._gaps.items()))
+            entry = self._declare(run, producer, gaps[0])
+            entry.size = len(entry.head) + len(entry.tail) + ENTRY_OVERHEAD_BYTES
+            if not self._fits(entry.size, self._limits.reserve_events, self._limits.reserve_bytes):
+                self._blocked = True
+                return
+            self._ranges -= 1
+            gaps.pop(0)
+            if not gaps:
+                del self._gaps[producer, run]
+            self._next_number(entry)
+            self.emitted += 1
+            self._admit(entry)
+        self._declared_at = 0.0  # there are more: go on at the next occasion
 
     @staticmethod
     def _settle_waiter(entry: Entry, problem: EmitError | None) -> None:

@@ -31,7 +31,7 @@ ABANDON_TIMEOUT_S = 1.0
 BACKOFF_S = (0.2, 5.0)  # first and longest pause between two attempts to connect
 LINGER_S = 0.005  # let a burst gather into one request; not when somebody waits
 BATCH_BYTES = 256 * 1024  # a partition's batch; a larger event travels alone
-DEFAULTS = {"max_batch_size": BATCH_BYTES, "request_timeout_ms": int(STALL_S * 1000), "retry_backoff_ms": 250}
+DEFAULTS = {"max_batch_size": BATCH_BYTES, "request_timeout_ms": int(STALL_S * 1000), "retry_backoff_ms": 500}
 GUARANTEES = {"acks": "all", "enable_idempotence": True}  # not to be configured away
 CONTENT_TYPE = ("content-type", b"application/cloudevents+json")
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -76,10 +76,13 @@ class Courier:
             producer: AIOKafkaProducer | None = None
             try:
                 producer = AIOKafkaProducer(**(DEFAULTS | dict(self._kafka) | GUARANTEES))
-                await asyncio.wait_for(producer.start(), CONNECT_TIMEOUT_S)
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await producer.start()
                 self._report(None)
                 pause = BACKOFF_S[0]
                 await self._deliver(producer)
+            except TOO_LARGE as problem:  # Kafka is there: what failed is sent again, one by one
+                log.warning("Kafka refused a batch: %s", problem)
             except Exception as problem:  # whatever the driver raises, the agent must not feel it: say it, try again
                 self._report(problem)
             finally:
@@ -109,11 +112,15 @@ class Courier:
                 headers = [CONTENT_TYPE]
                 if self._signer is not None:
                     headers.append(("tallystick-sig", self._signer.header(self._tenant, value)))
+                if entry.alone:
+                    await _flush(producer)
                 sent = await producer.send(self._topic, value, key=entry.key, headers=headers)
             except TOO_LARGE:
                 self._buffer.give_up(entry, "too_large")
             else:
                 sent.add_done_callback(partial(self._settled, entry))
+                if entry.alone:
+                    await _flush(producer)
 
     def _settled(self, entry: Entry, sent: asyncio.Future[Any]) -> None:
         problem = None if sent.cancelled() else sent.exception()
@@ -124,7 +131,9 @@ class Courier:
             self._buffer.acknowledge(entry)
             return
         if isinstance(problem, TOO_LARGE):
-            self._buffer.give_up(entry, "too_large")
+            if entry.alone:
+                self._buffer.give_up(entry, "too_large")
+            entry.alone = True  # which of the batch was it? each is sent again by itself
         self._broken = problem  # the broker expects other numbers now: only a new producer can go on
         self._wake.set()
 
@@ -132,8 +141,10 @@ class Courier:
         self._wake.clear()
         if not self._buffer.park() or self._broken is not None:
             return
+        # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the result.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), STALL_S)
+            async with asyncio.timeout(STALL_S):
+                await self._wake.wait()
         if not self._buffer.urgent:
             await asyncio.sleep(LINGER_S)
 
@@ -141,17 +152,22 @@ class Courier:
         """One line when Kafka goes and one when it is back, not one an attempt."""
         text = None if problem is None else f"{type(problem).__name__}: {problem}"
         if text is None and self.problem is not None:
-            log.info("Kafka is reachable again: sending what was kept")
+            log.info("Kafka is there again: sending what was kept")
         elif text is not None and self.problem is None:
-            log.warning("Kafka is not reachable, events are kept and sending is tried again: %s", text)
+            log.warning("events can't be delivered to Kafka; they are kept, and sending is tried again: %s", text)
         self.connected, self.problem = problem is None, text
+
+
+async def _flush(producer: AIOKafkaProducer) -> None:
+    async with asyncio.timeout(STALL_S):
+        await producer.flush()
 
 
 async def _abandon(producer: AIOKafkaProducer) -> None:
     """Close a producer without waiting for what it still holds: `stop()` would wait for Kafka, for ever when it is
     down. Reaches into aiokafka 0.14 (pinned), which has no such call."""
     producer._closed = True
-    with contextlib.suppress(KafkaError, OSError, TimeoutError):
-        await asyncio.wait_for(producer._sender.close(), ABANDON_TIMEOUT_S)
-    with contextlib.suppress(KafkaError, OSError, TimeoutError):
-        await asyncio.wait_for(producer.client.close(), ABANDON_TIMEOUT_S)
+    for close in (producer._sender.close, producer.client.close):
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
+            async with asyncio.timeout(ABANDON_TIMEOUT_S):
+                await close()

@@ -41,7 +41,7 @@ class Scope(Kinds[str], Generic[R]):
     def __init__(self, sink: Sink[R], run_id: str, defaults: Mapping[str, Any], envelope: Envelope) -> None:
         self._sink, self._defaults, self._envelope = sink, defaults, envelope
         self.id = run_id
-        self._blamed: BaseException | None = None
+        self._blamed: list[BaseException] = []  # shared by a run's scopes: the exception that has its error event
 
     def _parts(self, members: Mapping[str, Any]) -> tuple[dict[str, Any], Envelope]:
         """Data and envelope: defaults under what is given, None left out, `class_` becomes `class`."""
@@ -83,9 +83,9 @@ class Scope(Kinds[str], Generic[R]):
 
     def _blame(self, error: BaseException, of: str) -> None:
         """One `error` event for an exception, where it is first seen: the outer scopes it passes say no more."""
-        if self._blamed is error or not isinstance(error, Exception):
+        if not isinstance(error, Exception) or any(seen is error for seen in self._blamed):
             return
-        self._blamed = error
+        self._blamed[:] = [error]
         kind = type(error)
         self.error(class_=f"{kind.__module__}.{kind.__qualname__}", of=of, message=encode.text_of(error))
 
@@ -150,6 +150,7 @@ class Step(Scope[R], _Timed):
         self.event_id: str = members.setdefault("event_id", encode.uuid7())
         defaults = {**outer._defaults, "parent": self.event_id, "step": name}
         super().__init__(outer._sink, outer.id, defaults, outer._envelope)
+        self._blamed = outer._blamed
 
     def __enter__(self) -> Self:
         self._begin()
@@ -158,7 +159,6 @@ class Step(Scope[R], _Timed):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if error is not None:
             self._blame(error, self.event_id)
-            self._outer._blamed = error
         found: dict[str, Any] = {"name": self._name, "class": "structure", "step": self._name}
         found |= {"status": _status(error), "at": self._at, "latency_us": self.latency_us}
         self._outer._send("span", found | self._members)
@@ -215,7 +215,7 @@ class Run(Scope[R], _Timed):
             return
         self._blame(error, self._started)
         self.finish("failure" if isinstance(error, Exception) else "aborted")
-        self._blamed = None
+        self._blamed.clear()
 
 
 def _status(error: BaseException | None) -> str:

@@ -177,7 +177,8 @@ def test_counters_of_runs_are_bounded_by_beginning_a_new_producer_id(monkeypatch
     assert len({(one.producer, one.run) for one in taken}) == 5
 
 
-def test_ranges_are_bounded_and_the_count_stays_exact() -> None:
+def test_ranges_are_bounded_and_the_count_stays_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffer, "RANGES_MAX", 32)
     held = make(1, 200)
     for _ in range(100):  # each critical one drops the other one: every second number is lost
         held.put(entry())
