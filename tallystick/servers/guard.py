@@ -23,17 +23,20 @@ import select
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 CLONE_NEWUSER = 0x10000000
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-ORPHANS_S = 10.0  # how long what the server left behind is given to end; a Postgres backend looks around at least so often
+ORPHANS_S = (
+    10.0  # how long what the server left behind is given to end; a Postgres backend looks around at least so often
+)
 LOOK_AROUND_S = 1.0  # how often the parent is looked at, for the case that a fork of it still holds the pipe
 
 
 def enter_namespace(uid: int, gid: int) -> None:
-    """Go on as `uid`:`gid` in a new user namespace, and stay who we are outside it. Raises OSError if refused."""
+    """Go on as `uid`:`gid` in a new user namespace; outside it we stay who we are. Raises OSError if refused."""
     outer_uid, outer_gid = os.geteuid(), os.getegid()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWUSER) != 0:
@@ -120,7 +123,7 @@ def adopt_orphans() -> None:
 
 
 def end_orphans(child: int) -> None:
-    """Wait until every process of the ended server is gone; those of its group are killed, the others given some time."""
+    """Wait until every process of the ended server is gone; its group is killed, the others are given some time."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)
     deadline = time.monotonic() + ORPHANS_S
@@ -129,8 +132,8 @@ def end_orphans(child: int) -> None:
             if os.waitpid(-1, os.WNOHANG)[0]:
                 continue
             if time.monotonic() > deadline:
-                with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children") as children:
-                    for pid in children.read().split():
+                with contextlib.suppress(OSError):
+                    for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
                         os.kill(int(pid), signal.SIGKILL)
             time.sleep(0.005)
 

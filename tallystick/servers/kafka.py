@@ -23,6 +23,7 @@ import time
 import uuid
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from tallystick.errors import ServerError
 from tallystick.servers import diagnose, fetch, java, ports
@@ -120,7 +121,7 @@ class EmbeddedKafka:
         await server.wait()
         return diagnose.ended("Kafka", server.status, self._log)
 
-    async def __aenter__(self) -> EmbeddedKafka:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 

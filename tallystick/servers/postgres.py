@@ -19,6 +19,7 @@ import os
 import shutil
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 from urllib.parse import quote
 
 import psycopg
@@ -50,7 +51,7 @@ STARTS_MAX = 5  # tries, for a port that is taken between the look and the start
 LEFTOVER_S = 0.5  # between such tries
 
 # Fast shutdown; then without a checkpoint (recovered at the next start); then SIGKILL.
-STOP = (("SIGINT", 20.0), ("SIGQUIT", 5.0))
+STOP = (("SIGINT", 10.0), ("SIGQUIT", 5.0))
 
 # For a machine that does other things too; in the cluster's postgresql.conf, where an operator may change them.
 TUNING = {
@@ -159,7 +160,7 @@ class EmbeddedPostgres:
                 command = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
                 await connection.execute(command.format(sql.Identifier(role), sql.Literal(self._secrets.get(role))))
 
-    async def __aenter__(self) -> EmbeddedPostgres:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 

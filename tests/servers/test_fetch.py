@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-async def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+async def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mirror]:
     """An empty cache, and a mirror named in jgo's settings."""
     known = Path((await fetch.kafka_class_path()).split(":")[0]).parent
     settings = tmp_path / "jgo.conf"
@@ -58,12 +58,17 @@ async def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("M2_REPO", str(tmp_path / "m2"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def damage(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
 def cached(tmp_path: Path) -> set[str]:
@@ -81,10 +86,9 @@ async def test_all_jars_come_once_with_progress(mirror: Mirror, tmp_path: Path) 
     assert (await fetch.kafka_class_path()).split(":") == paths
     assert len(mirror.asked) == len(jars)
     # A damaged one is noticed, and only that one fetched again.
-    damaged = Path(paths[3])
-    damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
+    damage(Path(paths[3]))
     await fetch.kafka_class_path()
-    assert mirror.asked[len(jars) :] == [damaged.name]
+    assert mirror.asked[len(jars) :] == [jars[3].filename]
 
 
 async def test_a_forged_jar_is_refused(mirror: Mirror, tmp_path: Path) -> None:

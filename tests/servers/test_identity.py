@@ -46,6 +46,10 @@ def readable() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+def owner_of(pid: int) -> int:
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
 async def started_by(server: EmbeddedPostgres) -> int:
     """Start, use, restart; the user id that the operating system sees."""
     for _ in range(2):
@@ -54,7 +58,7 @@ async def started_by(server: EmbeddedPostgres) -> int:
             await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as connection,
         ):
             await connection.execute("CREATE TABLE IF NOT EXISTS t (n int)")
-            uid = Path(f"/proc/{server.pid}").stat().st_uid
+            uid = owner_of(server.pid)
     return uid
 
 
