@@ -11,11 +11,11 @@ Invariant: `Draft.leaf(...)` is the canonical form (log-format.md, "Leaf"), beca
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
-from uuid import UUID
 
 from schemas.canonical import encode_unchecked
 
@@ -89,7 +89,7 @@ def make_draft(
     return Draft(
         log=log,
         id=id,
-        id_bytes=UUID(id).bytes,
+        id_bytes=bytes.fromhex(id.replace("-", "")),
         kind=kind,
         run=run,
         source=source,
@@ -132,11 +132,13 @@ def content_row(
     return b"".join((head, copy_text_array(pointers), copy_text_array(types), copy_bytes_array(sealed)))
 
 
-def _array(oid: int, values: list[bytes]) -> bytes:
+def _array(oid: int, values: Sequence[bytes]) -> bytes:
     if not values:
         return copy_field(struct.pack(">iiI", 0, 0, oid))
     parts = [_ARRAY_HEAD.pack(1, 0, oid, len(values), 1)]
+    size = len(parts[0])
     for value in values:
-        parts.append(_ELEMENT(len(value)))
-        parts.append(value)
-    return copy_field(b"".join(parts))
+        length = len(value)
+        size += 4 + length
+        parts += (_ELEMENT(length), value)
+    return b"".join((_ELEMENT(size), *parts))

@@ -9,7 +9,6 @@ Source: log-format.md, "Leaf", "Persons" and "Content".
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 from collections.abc import Iterable, Sequence
@@ -244,15 +243,16 @@ class Sealer:
     def _fingerprint(self, pending: Pending) -> bytes:
         """What recognizes the same event sent again (log-format.md, "Content", duplicates)."""
         event = pending.event
-        public = orjson.dumps(
-            [event.kind, event.schema, event.run, event.time, event.src, event.actor, event.data, event.persons],
-            option=orjson.OPT_SORT_KEYS,
-        )
-        mac = hmac.new(self._dedup[pending.tenant], public, hashlib.sha256)
+        parts = [
+            orjson.dumps(
+                [event.kind, event.schema, event.run, event.time, event.src, event.actor, event.data, event.persons],
+                option=orjson.OPT_SORT_KEYS,
+            )
+        ]
         for item in sorted(event.content, key=_content_pointer):
-            mac.update(b"\x00%d %b %b\x00" % (len(item.value), item.pointer.encode(), item.type.encode()))
-            mac.update(item.value)
-        return mac.digest()
+            parts.append(b"\x00%d %b %b\x00" % (len(item.value), item.pointer.encode(), item.type.encode()))
+            parts.append(item.value)
+        return hmac.digest(self._dedup[pending.tenant], b"".join(parts), "sha256")
 
     def _overflow(
         self,
