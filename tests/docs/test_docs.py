@@ -149,7 +149,7 @@ def test_compose_uses_settings_and_commands_that_exist() -> None:
 
     known = {f"TALLY_{name.upper()}" for name in Settings.model_fields}
     services = compose()["services"]
-    for name in ("migrate", "ingest"):
+    for name in ("migrate", "tenant", "ingest"):
         assert set(services[name]["environment"]) <= known
         assert services[name]["command"][0] in command_tree()
     assert services["postgres"]["image"] == "postgres:18"
