@@ -1,0 +1,65 @@
+"""Judging one partition of the spool: runs in a worker process, reads the partition's files and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ledger.verify.accounts import Counted, counted
+from ledger.verify.cross import BrokenLink, DuplicateId, NumberGap, broken_links, duplicate_ids, number_gaps
+from ledger.verify.spool import read_partition
+
+ANSWERS_MAX = 20_000  # of each kind from one partition: past that a ledger is beyond naming each
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionJob:
+    """A partition to judge. `excluded`: by log ordinal, entries known not to belong; `from_start`: all entries were
+    read, from index 0; `accounts`: sources are to be held against the intake accounts."""
+
+    folder: Path
+    number: int
+    excluded: dict[int, set[int]]
+    from_start: bool
+    accounts: bool
+
+
+@dataclass(slots=True)
+class PartitionAnswer:
+    """What partitions came to."""
+
+    duplicates: list[DuplicateId] = field(default_factory=list)
+    links: list[BrokenLink] = field(default_factory=list)
+    gaps: list[NumberGap] = field(default_factory=list)
+    counted: Counted = field(default_factory=dict)
+    outside: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    open_runs: bool = False
+
+    def merge(self, other: PartitionAnswer) -> None:
+        """Add another partition's answer."""
+        self.duplicates += other.duplicates
+        self.links += other.links
+        self.gaps += other.gaps
+        self.open_runs = self.open_runs or other.open_runs
+        for record, counts in other.counted.items():
+            before = self.counted.get(record, (0, 0, 0))
+            self.counted[record] = tuple(one + two for one, two in zip(before, counts, strict=True))
+        for digest, (count, lowest) in other.outside.items():
+            known = self.outside.get(digest, (0, lowest))
+            self.outside[digest] = (known[0] + count, min(known[1], lowest))
+
+
+def judge_partition(job: PartitionJob) -> PartitionAnswer:
+    """Judge a partition, one kind of record after the other."""
+    answer = PartitionAnswer()
+    answer.duplicates = duplicate_ids(read_partition(job.folder, "id", job.number))[:ANSWERS_MAX]
+    links, closed = broken_links(read_partition(job.folder, "segment", job.number), job.excluded)
+    answer.links, answer.open_runs = links[:ANSWERS_MAX], not closed
+    gaps = number_gaps(read_partition(job.folder, "numbers", job.number), from_start=job.from_start)
+    answer.gaps = gaps[:ANSWERS_MAX]
+    if job.accounts:
+        found, answer.outside = counted(
+            read_partition(job.folder, "source", job.number), read_partition(job.folder, "account", job.number)
+        )
+        answer.counted = found
+    return answer

@@ -1,0 +1,151 @@
+"""The processes that verify ranges side by side.
+
+Each opens its own two connections in the verification's snapshot, its own key store and its own spool files, and keeps
+them until the pool is closed. With one worker the same code runs in this process.
+
+Guarantees: results come in the order of the jobs, and not more than a few are held. A worker that fails ends the
+verification with its exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from psycopg import sql
+
+from ledger.db import Connection, connect
+from ledger.keystore import KeyStore
+from ledger.verify.spool import Spool
+from ledger.verify.work import Job, RangeResult, Session, check_range
+
+AHEAD = 3  # jobs handed out per worker: one in work, one waiting, one whose result waits its turn
+ROLE = "tally_auditor"
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a worker needs to begin. `open_keystore` must be picklable."""
+
+    url: str
+    snapshot: str
+    open_keystore: Callable[[], KeyStore]
+    folder: Path
+    partitions: int
+
+
+async def open_session(setup: Setup) -> Session:
+    """Two connections in the snapshot, the key store, and a spool of this process."""
+    conns: list[Connection] = []
+    for _ in range(2):
+        conn = await connect(setup.url, ROLE, application="tallystick verify")
+        conns.append(conn)
+        await conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        await conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(setup.snapshot)))
+    return Session((conns[0], conns[1]), setup.open_keystore(), Spool(setup.folder, str(os.getpid()), setup.partitions))
+
+
+async def close_session(session: Session) -> None:
+    """Let go of a session; its spool is complete then."""
+    session.spool.flush()
+    await session.entries.close()
+    await session.content.close()
+
+
+class Pool:
+    """Workers for one verification; an async context manager."""
+
+    def __init__(self, setup: Setup, workers: int) -> None:
+        self._setup = setup
+        self._workers = workers
+        self._executor: ProcessPoolExecutor | None = None
+        self._session: Session | None = None
+
+    async def __aenter__(self) -> Pool:
+        if self._workers == 1:
+            self._session = await open_session(self._setup)
+        else:
+            self._executor = ProcessPoolExecutor(
+                self._workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_begin,
+                initargs=(self._setup,),
+            )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await close_session(self._session)
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    async def check(self, jobs: Iterable[Job]) -> AsyncIterator[RangeResult]:
+        """The results of jobs, in their order."""
+        if self._session is not None:
+            for job in jobs:
+                yield await check_range(self._session, job)
+            self._session.spool.flush()
+            return
+        async for result in self._ordered(_work, jobs):
+            yield result
+
+    async def apply(self, function: Callable[[A], T], arguments: Iterable[A]) -> AsyncIterator[T]:
+        """`function` of each argument, in order; here, or in the workers."""
+        if self._executor is None:
+            for argument in arguments:
+                yield function(argument)
+                await asyncio.sleep(0)
+            return
+        async for result in self._ordered(function, arguments):
+            yield result
+
+    async def _ordered(self, function: Callable[[A], T], arguments: Iterable[A]) -> AsyncIterator[T]:
+        waiting: deque[asyncio.Future[T]] = deque()
+        try:
+            for argument in arguments:
+                waiting.append(self._submit(function, argument))
+                if len(waiting) >= self._workers * AHEAD:
+                    yield await waiting.popleft()
+            while waiting:
+                yield await waiting.popleft()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _submit(self, function: Callable[[A], T], argument: A) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._executor, function, argument)
+
+
+# Below: a worker process' own state and entry points.
+
+_runner: asyncio.Runner | None = None
+_session: Session | None = None
+
+
+def _begin(setup: Setup) -> None:
+    global _runner, _session
+    _runner = asyncio.Runner()
+    _session = _runner.run(open_session(setup))
+
+
+def _work(job: Job) -> RangeResult:
+    runner, session = _mine()
+    result = runner.run(check_range(session, job))
+    session.spool.flush()
+    return result
+
+
+def _mine() -> tuple[asyncio.Runner, Session]:
+    if _runner is None or _session is None:
+        raise RuntimeError("this process was not begun as a worker")
+    return _runner, _session
