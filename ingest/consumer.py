@@ -49,6 +49,7 @@ BATCH_BYTES_MAX = 16 << 20
 BATCH_AGE_S = 0.1
 POLL_MS = 20  # FastStream sleeps this long again when a poll was empty
 YIELD_EVERY = 32  # records between two looks at the sockets, about a millisecond of work
+METADATA_MAX_AGE_MS = 3_000  # how soon a new tenant's topic is found
 KAFKA_COMMIT_EVERY_S = 5.0  # only lag tools read it
 WATCH_EVERY_S = 2.0
 RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -147,7 +148,13 @@ class Consumer:
     async def _subscribe(self, stack: contextlib.AsyncExitStack) -> None:
         config = self._config
         broker = KafkaBroker(
-            config.bootstrap, apply_types=False, consumer_only=True, logger=None, log_level=30, **config.kafka
+            config.bootstrap,
+            apply_types=False,
+            consumer_only=True,
+            logger=None,
+            log_level=30,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
+            **config.kafka,
         )
         subscriber = broker.subscriber(
             pattern=config.topics,
@@ -285,7 +292,7 @@ class Consumer:
                     await self._commit(batch, generation)
             except (AppendError, ForkRefused) as error:
                 if generation == self._generation:
-                    self.end(ConsumerEnded(str(error)))
+                    self.end(ConsumerEnded.by(error))
                     return
             finally:
                 async with self._changed:
@@ -392,8 +399,10 @@ class Consumer:
     async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """After a rebalance: claim each partition in Postgres and go to its stored offset."""
         wanted = sorted(partitions)
-        # Before any other task runs: nothing may be fetched from where Kafka believes we are.
+        # Before any other task runs: nothing may be fetched from where Kafka believes we are, nor its belief asked for.
         self._consumer.pause(*wanted)
+        for tp in wanted:
+            self._consumer.seek(tp, 0)
         await self._claim(wanted)
         self._active_at = time.monotonic()
         self.ready.set()
@@ -411,7 +420,7 @@ class Consumer:
                 await asyncio.sleep(pause)
                 await self._renew_aux()
             except (AppendError, ForkRefused) as error:
-                self.end(ConsumerEnded(str(error)))
+                self.end(ConsumerEnded.by(error))
 
     async def _claim_once(self, partitions: Sequence[TopicPartition]) -> None:
         if not partitions:
@@ -516,7 +525,7 @@ class Consumer:
                 except (DatabaseUnreachable, psycopg.Error) as error:
                     log.warning("heads are not published", error=str(error).split("\n")[0])
                 except (AppendError, ForkRefused) as error:
-                    self.end(ConsumerEnded(str(error)))
+                    self.end(ConsumerEnded.by(error))
         finally:
             if conn is not None:
                 with contextlib.suppress(psycopg.Error):

@@ -8,13 +8,25 @@ IngestError
 
 # ruff: noqa: N818  names say what happened
 
+from __future__ import annotations
+
 
 class IngestError(Exception):
     """Root of everything intake raises on purpose."""
 
 
 class ConsumerEnded(IngestError):
-    """This consumer can't go on; what it had not committed will be read again by the next."""
+    """This consumer can't go on; what it had not committed will be read again by the next.
+
+    Its cause, where there is one, says whether another could: FencedOut passes, a fork doesn't.
+    """
+
+    @classmethod
+    def by(cls, error: Exception) -> ConsumerEnded:
+        """The end that an error of the ledger is."""
+        ended = cls(str(error))
+        ended.__cause__ = error
+        return ended
 
 
 class ClusterUnreachable(IngestError):

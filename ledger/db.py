@@ -33,7 +33,7 @@ async def connect(url: str, role: str | None, *, application: str = "tallystick"
             autocommit=True,
             connect_timeout=CONNECT_TIMEOUT_S,
             application_name=application,
-            options="-c timezone=UTC -c synchronous_commit=on",
+            options="-c timezone=UTC -c synchronous_commit=on -c jit=off",
         )
     except psycopg.OperationalError as error:
         raise DatabaseUnreachable(f"Postgres can't be reached: {_first_line(error)}") from error
