@@ -23,7 +23,10 @@ SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 def default_home() -> Path:
     """`$XDG_DATA_HOME/tallystick`."""
     base = os.environ.get("XDG_DATA_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "tallystick"
+    try:
+        return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "tallystick"
+    except RuntimeError as error:  # no HOME, and no entry in /etc/passwd
+        raise TallyError("this user has no home folder to keep data in", "Set TALLY_HOME to a folder.") from error
 
 
 class Settings(BaseSettings):
@@ -48,6 +51,10 @@ class Settings(BaseSettings):
     kafka_sasl_password: SecretStr | None = None
     kafka_ca_file: Path | None = Field(None, description="PEM certificates that sign the brokers', if not the system's")
     kafka_replication: int = Field(1, ge=1, le=32767, description="replicas of the topics that Tallystick makes")
+    events_tenant: str | None = Field(None, description="the tenant that the topic tally.events speaks for")
+    unauthenticated_intake: bool | None = Field(
+        None, description="whether events in tally.events may name their tenant; by default only on the embedded Kafka"
+    )
     origin_prefix: str | None = Field(None, description="what the origins of the logs begin with, e.g. a host name")
     keystore: Path | None = Field(None, description="folder of the key store; by default $TALLY_HOME/keys")
 

@@ -29,7 +29,12 @@ FREE_BYTES_MIN = 128 * 1024 * 1024  # Postgres' first WAL segments and Kafka's f
 def cache_folder() -> Path:
     """`$XDG_CACHE_HOME/tallystick`, made if need be."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    folder = (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "tallystick"
+    try:
+        folder = (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "tallystick"
+    except RuntimeError as error:  # no HOME, and no entry in /etc/passwd
+        raise ServerError(
+            "this user has no home folder to keep a cache in", "Set XDG_CACHE_HOME to a folder."
+        ) from error
     return make_folder(folder, 0o755)  # nothing secret in it, and another user may have to run what it holds
 
 

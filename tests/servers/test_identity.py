@@ -18,18 +18,21 @@ from tallystick.servers import identity
 from tallystick.servers.postgres import EmbeddedPostgres
 from tallystick.servers.process import Identity
 
-# As root, what a plain user does is seen from inside a user namespace.
-PLAIN_USER = textwrap.dedent("""
+# What another user does, seen from inside a user namespace.
+OTHER_USER = textwrap.dedent("""
     import asyncio, os, sys
     from pathlib import Path
     from tallystick.servers import guard, stack
 
-    if os.geteuid() == 0:
-        guard.enter_namespace(1000, 1000)
+    home, user, plain = sys.argv[1:]
+    if user == "nameless":
+        guard.enter_namespace(54321, 54321)
+    elif os.geteuid() == 0:
+        guard.enter_namespace(int(plain), int(plain))
     assert os.geteuid() != 0
 
     async def main():
-        async with stack(Path(sys.argv[1])) as servers:
+        async with stack(Path(home)) as servers:
             await servers.pg.grant_logins()
             print("both started as", os.geteuid())
 
@@ -68,12 +71,12 @@ async def test_as_whoever_we_are(tmp_path: Path) -> None:
     assert who.kind == ("namespace" if os.geteuid() == 0 else "same")
 
 
-async def test_as_a_plain_user(tmp_path: Path) -> None:
+@pytest.mark.parametrize("user", ["plain", "nameless"])
+async def test_as_a_plain_user(tmp_path: Path, user: str) -> None:
+    """Also as one without an entry in /etc/passwd, as containers run with `--user 54321` have it."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-c",
-        PLAIN_USER,
-        str(tmp_path),
+        *("-c", OTHER_USER, str(tmp_path), user, str(identity.unprivileged().uid)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
