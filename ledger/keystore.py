@@ -53,6 +53,7 @@ BUSY_SECONDS = 30.0
 
 _APPLICATION_ID = 0x74616C79
 _VERSION = 1
+_LOOKUPS_PER_QUERY = 500  # SQLite takes at least 999 parameters
 _MARK_DOMAIN = "tallystick/verified-mark/v1"
 _MARK_KEY_NAME = "verified-mark"
 
@@ -321,7 +322,7 @@ class SqliteKeyStore:
         """Get or create the keys of (tenant, kind, name)s: one transaction and one sync if anything is new."""
         lookups = self._lookups(wanted)
         with self._read() as run:
-            found = _keys_of(run, dict.fromkeys(lookups))
+            found = _keys_of(run, list(dict.fromkeys(lookups)))
         if len(found) < len(set(lookups)):
             kinds = {lookup: kind for lookup, (_, kind, _) in zip(lookups, wanted, strict=True)}
             with self._write() as run:
@@ -336,7 +337,7 @@ class SqliteKeyStore:
         """The keys of (tenant, kind, name)s where there are any."""
         lookups = self._lookups(wanted)
         with self._read() as run:
-            found = _keys_of(run, dict.fromkeys(lookups))
+            found = _keys_of(run, list(dict.fromkeys(lookups)))
         return [found.get(lookup) for lookup in lookups]
 
     def keys_by_ref(self, refs: Sequence[str]) -> dict[str, bytes]:
@@ -522,27 +523,35 @@ def _insert_signer(run: sqlite3.Cursor, origin: str, state: str) -> Ed25519Signe
     return Ed25519Signer(origin, private)
 
 
-def _keys_of(run: sqlite3.Cursor, lookups: Sequence[bytes] | dict[bytes, None]) -> dict[bytes, ContentKey]:
+def _keys_of(run: sqlite3.Cursor, lookups: Sequence[bytes]) -> dict[bytes, ContentKey]:
     found: dict[bytes, ContentKey] = {}
-    select = "SELECT ref, key FROM names JOIN content_keys USING (number) WHERE lookup = ?"
-    for lookup in lookups:
-        row = run.execute(select, (lookup,)).fetchone()
-        if row is not None:
-            found[lookup] = ContentKey(*row)
+    for at in range(0, len(lookups), _LOOKUPS_PER_QUERY):
+        some = lookups[at : at + _LOOKUPS_PER_QUERY]
+        marks = ",".join("?" * len(some))
+        rows = run.execute(
+            f"SELECT lookup, ref, key FROM names JOIN content_keys USING (number) WHERE lookup IN ({marks})",  # noqa: S608  only question marks
+            some,
+        )
+        found.update((lookup, ContentKey(ref, key)) for lookup, ref, key in rows)
     return found
 
 
 def _insert_keys(run: sqlite3.Cursor, wanted: Sequence[tuple[bytes, str]]) -> dict[bytes, ContentKey]:
-    found: dict[bytes, ContentKey] = {}
+    row = run.execute("SELECT seq FROM sqlite_sequence WHERE name = 'content_keys'").fetchone()
+    first = 1 if row is None else row[0] + 1
     random = os.urandom(len(wanted) * (REFERENCE_BYTES + KEY_BYTES))
+    found: dict[bytes, ContentKey] = {}
     at = 0
     for lookup, kind in wanted:
-        ref = f"{kind}:{random[at : at + REFERENCE_BYTES].hex()}"
-        key = random[at + REFERENCE_BYTES : at + REFERENCE_BYTES + KEY_BYTES]
-        at += REFERENCE_BYTES + KEY_BYTES
-        run.execute("INSERT INTO content_keys (ref, key) VALUES (?, ?)", (ref, key))
-        run.execute("INSERT INTO names VALUES (?, ?)", (lookup, run.lastrowid))
-        found[lookup] = ContentKey(ref, key)
+        end = at + REFERENCE_BYTES + KEY_BYTES
+        found[lookup] = ContentKey(
+            f"{kind}:{random[at : at + REFERENCE_BYTES].hex()}", random[at + REFERENCE_BYTES : end]
+        )
+        at = end
+    run.executemany(
+        "INSERT INTO content_keys VALUES (?, ?, ?)", [(n, *key) for n, key in enumerate(found.values(), first)]
+    )
+    run.executemany("INSERT INTO names VALUES (?, ?)", [(lookup, n) for n, lookup in enumerate(found, first)])
     return found
 
 
