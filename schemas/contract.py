@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import ScalarNode
 
 from schemas.errors import ContractError, SchemaError
@@ -24,7 +24,8 @@ from schemas.fields import Form, check_boolean, check_currency, check_name
 from schemas.kinds.common import Autonomy, Environment, Risk
 from schemas.values import INTEGER_MAX, decimal_text
 
-CONTRACT_BYTES_MAX: Final = 1_048_576  # a page of rules, not a data file
+CONTRACT_BYTES_MAX: Final = 262_144  # pages of rules, not a data file
+CONTRACT_DEPTH_MAX: Final = 32  # levels; the YAML parser slows down with the square of them
 
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,15}")
 _CONDITION = re.compile(r"[a-z][a-z0-9_]*_(?:gt|ge|lt|le|eq)")
@@ -250,9 +251,7 @@ def load_contract(document: bytes) -> Contract:
         raise ContractError(f"expected at most {CONTRACT_BYTES_MAX} bytes, got {len(document)}")
     try:
         text = document.decode()
-        for event in _yaml().parse(text):
-            if isinstance(event, AliasEvent):
-                raise ContractError(f"line {event.start_mark.line + 1}: expected no alias")
+        _check_events(text)
         value = _yaml().load(text)
     except UnicodeDecodeError as wrong:
         raise ContractError(f"expected UTF-8, got another byte at {wrong.start}") from wrong
@@ -265,6 +264,22 @@ def load_contract(document: bytes) -> Contract:
     except (ValidationError, RecursionError) as wrong:
         raise ContractError(_first(wrong)) from wrong
     return Contract(agent, document, "sha256:" + sha256(document).hexdigest())
+
+
+def _check_events(text: str) -> None:
+    """Refuse aliases and deep nesting before anything is built."""
+    depth = 0
+    for event in _yaml().parse(text):
+        if isinstance(event, AliasEvent):
+            raise ContractError(f"line {event.start_mark.line + 1}: expected no alias")
+        if isinstance(event, CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, CollectionEndEvent):
+            depth -= 1
+        if depth > CONTRACT_DEPTH_MAX:
+            raise ContractError(
+                f"line {event.start_mark.line + 1}: expected YAML of at most {CONTRACT_DEPTH_MAX} levels"
+            )
 
 
 def _first(wrong: ValidationError | RecursionError) -> str:

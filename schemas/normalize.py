@@ -137,6 +137,9 @@ def _structured_exact(value: bytes) -> Event:
 def _data_exact(type_: object, data_text: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
     """`data` by exact text: public members parsed strictly, all others left as text and None."""
     shape = _kind_of(type_).shape
+    if not data_text.lstrip(b" \t\n\r").startswith(b"{"):
+        jsontext.tokens(data_text)  # tells what is not JSON at all
+        raise Rejection("schema", "data: expected an object")
     data: dict[str, Any] = {}
     texts: dict[str, bytes] = {}
     for quoted, text in jsontext.members(data_text):

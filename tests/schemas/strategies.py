@@ -23,6 +23,7 @@ profile = st.recursive(
 profile_objects = st.dictionaries(names, profile, max_size=6)
 
 numbers = st.from_regex(r"-?(0|[1-9][0-9]{0,12})(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,2})?", fullmatch=True)
+decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,9})(\.[0-9]{1,9})?([eE][+-]?[0-9])?", fullmatch=True)
 spaces = st.sampled_from(["", " ", "\n", "\t \r"])
 
 
@@ -97,7 +98,7 @@ def _by_check(name: str) -> st.SearchStrategy[Any]:
         "check_verified": st.sampled_from([True, False, "pending", "true"]),
         "check_content": any_json,
         "check_open": st.dictionaries(names, profile, max_size=3),
-        "decimal_text": numbers,
+        "decimal_text": decimals,
         "timestamp": st.sampled_from(["2026-11-21T09:00:00Z", "1999-12-31T23:59:59.9999999+14:00"]),
     }[name]
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -25,6 +25,7 @@ def _record(kind: Kind, data: dict[str, Any]) -> bytes:
     return json.dumps({"specversion": "1.0", "type": kind.type, "id": "1", "source": "s", "data": data}).encode()
 
 
+@settings(max_examples=25)  # for each of 35 kinds
 @given(st.data())
 @pytest.mark.parametrize("kind", SENT, ids=lambda kind: kind.name)
 def test_compiled_checks_agree_with_the_models(kind: Kind, data: st.DataObject) -> None:
@@ -58,6 +59,7 @@ def test_compiled_checks_agree_with_the_models(kind: Kind, data: st.DataObject) 
     assert len(unmapped) >= len(top)
 
 
+@settings(max_examples=25)  # for each of 35 kinds
 @given(st.data())
 @pytest.mark.parametrize("kind", SENT, ids=lambda kind: kind.name)
 def test_what_is_accepted_can_be_sealed(kind: Kind, data: st.DataObject) -> None:

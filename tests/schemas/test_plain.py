@@ -77,9 +77,9 @@ def test_milliseconds_are_cut_and_the_original_kept_if_that_loses_anything() -> 
     assert raw == b'{"latency_ms":1.23456789}'
     event, raw = _raw(b'{"run_id":"r","step":1,"type":"model_call","model":"m","latency_ms":1.234000}')
     assert (event.data["latency_us"], raw) == (1234, None)
-    event, raw = _raw(b'{"run_id":"r","step":1,"type":"model_call","model":"m","latency_ms":9007199254740.5001}')
+    event, raw = _raw(b'{"run_id":"r","step":1,"type":"model_call","model":"m","latency_ms":9007199254741.5001}')
     assert "latency_us" not in event.data
-    assert raw == b'{"latency_ms":9007199254740.5001}'
+    assert raw == b'{"latency_ms":9007199254741.5001}'
     assert event.raw_unmapped == 1
 
 

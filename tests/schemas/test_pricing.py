@@ -23,6 +23,7 @@ MODELS = [
     ("gcp.vertex_ai", "gemini-2.5-pro"),
     ("google", "gemini-2.5-flash"),
     ("deepseek", "deepseek-chat"),
+    ("openai", "o3"),
     ("openai", "text-embedding-3-small"),
 ]
 
@@ -82,14 +83,17 @@ def test_prices_are_the_tables_own(
     KINDS["model_call"].shape.by_ledger["price"](found)
 
 
-def test_prices_move_with_the_date() -> None:
-    call = {"provider": "deepseek", "model": "deepseek-chat", "input_tokens": 1_000_000, "output_tokens": 0}
-    prices = {
-        (price(call, f"20{year}-{month:02}-15T12:00:00.000000Z") or {}).get("amount")
-        for year in (24, 25, 26)
-        for month in range(1, 13)
-    }
-    assert len(prices) > 1
+def test_prices_move_with_the_date_and_with_the_hour() -> None:
+    o3 = {"provider": "openai", "model": "o3", "input_tokens": 1_000_000}
+    chat = {"provider": "deepseek", "model": "deepseek-chat", "input_tokens": 1_000_000}
+    for call, one, other in [
+        (o3, "2025-06-09T23:59", "2025-06-10T00:00"),
+        (chat, "2026-11-21T12:00", "2026-11-21T20:00"),
+    ]:
+        before, after = price(call, f"{one}:00.000000Z"), price(call, f"{other}:00.000000Z")
+        assert before is not None
+        assert after is not None
+        assert before["amount"] != after["amount"]
 
 
 @pytest.mark.parametrize(
