@@ -206,7 +206,8 @@ def _check_actor(actor: Any) -> None:
         if type(said) is not str:
             _refuse(f"actor.{name}", "a text", said)
         if name in _PERSONS and not _PERSON(said):
-            _refuse(f"actor.{name}", "a person's reference, p: and 32 hex digits", said)
+            # What stands there instead may be a person's name, which a message must not repeat.
+            raise MalformedLeaf(f"actor.{name}: expected a person's reference, p: and 32 hex digits, got another text")
 
 
 def _check_commit(commit: Any) -> None:

@@ -15,8 +15,14 @@ from ledger import content
 from ledger.errors import SealedFieldError
 
 KEYS = [bytes([number]) * 32 for number in range(4)]
-PLACE = ("ledger.example.org/t-1", "018f3c2e-7a1b-7c3d-9e4f-0123456789ab", "/input", "application/json")
+PLACE: tuple[str, str, str, str] = (
+    "ledger.example.org/t-1",
+    "018f3c2e-7a1b-7c3d-9e4f-0123456789ab",
+    "/input",
+    "application/json",
+)
 
+Place = tuple[str, str, str, str]
 places = st.tuples(st.text(max_size=20), st.text(max_size=20), st.text(max_size=20), st.text(max_size=20))
 salts = st.binary(min_size=32, max_size=32)
 keys = st.lists(st.sampled_from(KEYS), min_size=1, max_size=3)
@@ -27,7 +33,7 @@ def lp(value: bytes) -> bytes:
 
 
 @given(salts, places, st.binary(max_size=300))
-def test_a_commitment_is_the_hmac_that_the_format_says(salt: bytes, place: tuple[str, ...], value: bytes) -> None:
+def test_a_commitment_is_the_hmac_that_the_format_says(salt: bytes, place: Place, value: bytes) -> None:
     log, id, pointer, type = (part.encode() for part in place)
     message = lp(b"tallystick/commit/v1") + lp(log) + lp(id) + lp(pointer) + lp(type) + lp(value)
     expected = hmac.digest(salt, message, "sha256")
@@ -35,7 +41,7 @@ def test_a_commitment_is_the_hmac_that_the_format_says(salt: bytes, place: tuple
 
 
 @given(keys, places, st.binary(max_size=300))
-def test_a_sealed_field_opens_to_what_was_committed(some: list[bytes], place: tuple[str, ...], value: bytes) -> None:
+def test_a_sealed_field_opens_to_what_was_committed(some: list[bytes], place: Place, value: bytes) -> None:
     text, sealed = content.seal(some, *place, value)
     salt, opened = content.open_field(some, sealed, *place)
     assert opened == value
@@ -44,7 +50,7 @@ def test_a_sealed_field_opens_to_what_was_committed(some: list[bytes], place: tu
 
 
 @given(places, places)
-def test_places_do_not_run_into_each_other(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+def test_places_do_not_run_into_each_other(one: Place, other: Place) -> None:
     same = content.commitment(KEYS[0], *one, b"value") == content.commitment(KEYS[0], *other, b"value")
     assert same == (one == other)
 
@@ -72,9 +78,9 @@ def test_a_flipped_bit_does_not_open(bit: int) -> None:
 @pytest.mark.parametrize("part", range(4))
 def test_a_field_opens_at_its_place_only(part: int) -> None:
     _, sealed = content.seal(KEYS[:1], *PLACE, b"value")
-    elsewhere = [text + "x" if at == part else text for at, text in enumerate(PLACE)]
+    log, id, pointer, type = (text + "x" if at == part else text for at, text in enumerate(PLACE))
     with pytest.raises(SealedFieldError):
-        content.open_field(KEYS[:1], sealed, *elsewhere)
+        content.open_field(KEYS[:1], sealed, log, id, pointer, type)
 
 
 def test_a_field_of_several_subjects_needs_all_their_keys_in_order() -> None:

@@ -173,12 +173,12 @@ class TestSqliteKeyStore(KeyStoreContract):
     """The contract on two connections to one file."""
 
     @pytest.fixture
-    def store(self, tmp_path: Path) -> Iterator[KeyStore]:  # type: ignore[override]
+    def store(self, tmp_path: Path) -> Iterator[KeyStore]:
         with SqliteKeyStore(tmp_path / "keys") as store:
             yield store
 
     @pytest.fixture
-    def again(self, store: KeyStore, tmp_path: Path) -> Iterator[KeyStore]:  # type: ignore[override]
+    def again(self, store: KeyStore, tmp_path: Path) -> Iterator[KeyStore]:
         with SqliteKeyStore(tmp_path / "keys") as again:
             yield again
 

@@ -139,11 +139,9 @@ def test_key_rotation() -> None:
 
 @pytest.mark.parametrize("vector", CONTENT["fields"], ids=lambda vector: vector["description"])
 def test_fields(vector: dict[str, Any]) -> None:
-    place = [vector[name] for name in ("log", "id", "pointer", "type")]
-    keys, value, nonce, salt, sealed = (
-        [bytes.fromhex(key) for key in vector["keys"]],
-        *(bytes.fromhex(vector[name]) for name in ("value", "nonce", "salt", "sealed")),
-    )
+    place: tuple[str, str, str, str] = (vector["log"], vector["id"], vector["pointer"], vector["type"])
+    keys = [bytes.fromhex(key) for key in vector["keys"]]
+    value, nonce, salt, sealed = (bytes.fromhex(vector[name]) for name in ("value", "nonce", "salt", "sealed"))
     key = keys[0] if len(keys) == 1 else hkdf(b"".join(keys), b"tallystick/field/v1")
     assert key.hex() == vector["field_key"]
     additional = b"".join(lp(part.encode()) for part in place)
