@@ -98,7 +98,8 @@ class _Barrier:
 
 class Buffer:
     """See the module. `declare(run, producer, gap)` makes the producer_gap entry; `wake()` is called, without the
-    lock, when something is queued while the courier is parked."""
+    lock, when somebody waits. What nobody waits for is fetched within milliseconds: waking another thread at each
+    event would cost the agent a system call and a contest for the interpreter lock."""
 
     def __init__(self, limits: Limits, declare: Callable[[str | None, str, Gap], Entry]) -> None:
         self._limits, self._declare = limits, declare
@@ -111,8 +112,7 @@ class Buffer:
         self._barriers: list[_Barrier] = []
         self._producer = secrets.token_hex(16)
         self._numbers: dict[str | None, int] = {}
-        self._parked = self._blocked = False
-        self._urgent = self._ranges = 0
+        self._ranges = 0
         self._ordinal = 0
         self._declared_at = 0.0
         self._closed = False
@@ -140,8 +140,7 @@ class Buffer:
                 self._admit(entry)
             else:
                 self._drop(entry, "reserve_full" if entry.critical else "buffer_full")
-            wake, self._parked = self._parked, False
-        if wake:
+        if entry.waiter is not None:
             self.wake()
 
     def skip(self, run: str | None, cause: str) -> None:
@@ -151,9 +150,6 @@ class Buffer:
             self._next_number(entry)
             self.emitted += 1
             self._drop(entry, cause)
-            wake, self._parked = self._parked, False
-        if wake:
-            self.wake()
 
     def flush(self) -> Future[None]:
         """A future that is done when everything emitted so far is settled, pending gap declarations included."""
@@ -165,9 +161,7 @@ class Buffer:
                 barrier.done.set_result(None)
             else:
                 self._barriers.append(barrier)
-            wake, self._parked = self._parked, False
-        if wake:
-            self.wake()
+        self.wake()
         return barrier.done
 
     def close(self) -> int:
@@ -200,22 +194,9 @@ class Buffer:
                     continue
                 if self._droppable and self._droppable[0] is entry:
                     self._droppable.popleft()
-                if entry.waiter is not None:
-                    self._urgent -= 1
                 self._in_flight[entry.ordinal] = entry
                 return entry
             return None
-
-    def park(self) -> bool:
-        """Whether there is nothing to take; if so, the next thing queued, or room for a declaration, calls `wake`."""
-        with self._lock:
-            self._parked = not self._queue and (not self._gaps or self._blocked)
-            return self._parked
-
-    @property
-    def urgent(self) -> bool:
-        """Whether somebody waits for a queued entry, or for a flush."""
-        return self._urgent > 0 or bool(self._barriers)
 
     @property
     def in_flight(self) -> int:
@@ -240,10 +221,6 @@ class Buffer:
                 self._drop(entry, cause)
                 self._settle_waiter(entry, RefusedError(f"Kafka will not take the event: {cause}"))
             self._release(entry)
-            wake = self._parked and bool(self._gaps)
-            self._parked = self._parked and not wake
-        if wake:
-            self.wake()
 
     def recover(self) -> None:
         """Queue again, in order, what was in flight on a connection that is gone. Sent twice at worst: the event id
@@ -251,7 +228,6 @@ class Buffer:
         with self._lock:
             again = [self._in_flight[ordinal] for ordinal in sorted(self._in_flight)]
             self._in_flight.clear()
-            self._urgent += sum(entry.waiter is not None for entry in again)
             self._queue.extendleft(reversed(again))
 
     # -- under the lock
@@ -286,8 +262,6 @@ class Buffer:
         self._queue.append(entry)
         if not entry.critical:
             self._droppable.append(entry)
-        if entry.waiter is not None:
-            self._urgent += 1
 
     def _release(self, entry: Entry) -> None:
         self._count -= 1
@@ -302,19 +276,21 @@ class Buffer:
 
     def _drop(self, entry: Entry, cause: str) -> None:
         self.dropped += 1
-        gaps = self._gaps.setdefault((entry.producer, entry.run), [])
-        if gaps and gaps[-1].cause == cause and gaps[-1].last + 1 == entry.number:
-            gaps[-1].last, gaps[-1].count = entry.number, gaps[-1].count + 1
-        elif not gaps or self._ranges < RANGES_MAX:
-            gaps.append(Gap(entry.number, entry.number, 1, cause))
+        number, gaps = entry.number, self._gaps.setdefault((entry.producer, entry.run), [])
+        for gap in gaps[-2:]:  # two grow at a time: the oldest that are pushed out, the newest that don't get in
+            if gap.cause == cause and gap.first - 1 <= number <= gap.last + 1:
+                gap.first, gap.last, gap.count = min(gap.first, number), max(gap.last, number), gap.count + 1
+                return
+        if not gaps or self._ranges < RANGES_MAX:
+            gaps.append(Gap(number, number, 1, cause))
             self._ranges += 1
         else:
             gap = gaps[-1]
-            gap.first, gap.last, gap.count = min(gap.first, entry.number), max(gap.last, entry.number), gap.count + 1
+            gap.first, gap.last, gap.count = min(gap.first, number), max(gap.last, number), gap.count + 1
 
     def _declare_gaps(self) -> None:
         """Turn pending gaps into entries while the reserve has room; what is left waits, as numbers only."""
-        self._declared_at, self._blocked = time.monotonic(), False
+        self._declared_at = time.monotonic()
         for _ in range(GAPS_AT_ONCE):
             if not self._gaps:
                 return
@@ -322,7 +298,6 @@ class Buffer:
             entry = self._declare(run, producer, gaps[0])
             entry.size = len(entry.head) + len(entry.tail) + ENTRY_OVERHEAD_BYTES
             if not self._fits(entry.size, self._limits.reserve_events, self._limits.reserve_bytes):
-                self._blocked = True
                 return
             self._ranges -= 1
             gaps.pop(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import socket
 import time
@@ -29,7 +30,9 @@ STALL_S = 30.0
 CONNECT_TIMEOUT_S = 15.0
 ABANDON_TIMEOUT_S = 1.0
 BACKOFF_S = (0.2, 5.0)  # first and longest pause between two attempts to connect
-LINGER_S = 0.005  # let a burst gather into one request; not when somebody waits
+LINGER_S = 0.005  # how often to look for events, and let a burst gather; at once when somebody waits
+IDLE_S, IDLE_LOOK_S = 1.0, 0.02  # after this long without events, look this often
+EVENTS_A_TURN = 16  # then the loop's other tasks have theirs: it may be the agent's loop
 BATCH_BYTES = 256 * 1024  # a partition's batch; a larger event travels alone
 DEFAULTS = {"max_batch_size": BATCH_BYTES, "request_timeout_ms": int(STALL_S * 1000), "retry_backoff_ms": 500}
 GUARANTEES = {"acks": "all", "enable_idempotence": True}  # not to be configured away
@@ -56,7 +59,7 @@ class Courier:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._broken: BaseException | None = None
-        self._moved_at = 0.0
+        self._moved_at = self._busy_at = 0.0
         self.connected = False
         self.problem: str | None = None
 
@@ -96,7 +99,9 @@ class Courier:
             pause = min(2 * pause, BACKOFF_S[1])
 
     async def _deliver(self, producer: AIOKafkaProducer) -> None:
-        while True:
+        for turn in itertools.count():
+            if turn % EVENTS_A_TURN == 0:
+                await asyncio.sleep(0)
             if self._broken is not None:
                 raise self._broken
             if not self._buffer.in_flight:
@@ -107,6 +112,7 @@ class Courier:
             if entry is None:
                 await self._rest()
                 continue
+            self._busy_at = time.monotonic()
             try:
                 value = entry.value()
                 headers = [CONTENT_TYPE]
@@ -138,15 +144,13 @@ class Courier:
         self._wake.set()
 
     async def _rest(self) -> None:
+        """Until somebody waits for an event, or it is time to look."""
+        idle = time.monotonic() - self._busy_at > IDLE_S
         self._wake.clear()
-        if not self._buffer.park() or self._broken is not None:
-            return
         # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the result.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STALL_S):
+            async with asyncio.timeout(IDLE_LOOK_S if idle else LINGER_S):
                 await self._wake.wait()
-        if not self._buffer.urgent:
-            await asyncio.sleep(LINGER_S)
 
     def _report(self, problem: BaseException | None) -> None:
         """One line when Kafka goes and one when it is back, not one an attempt."""

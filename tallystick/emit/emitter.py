@@ -50,7 +50,7 @@ def kafka_from_environment() -> dict[str, Any]:
     found = {
         "bootstrap_servers": bootstrap,
         "security_protocol": protocol,
-        "sasl_mechanism": env("SASL_MECHANISM"),
+        "sasl_mechanism": env("SASL_MECHANISM") or "SCRAM-SHA-512",
         "sasl_plain_username": env("SASL_USERNAME"),
         "sasl_plain_password": env("SASL_PASSWORD"),
         "ssl_context": ssl.create_default_context(cafile=env("CA_FILE")) if protocol.endswith("SSL") else None,

@@ -7,6 +7,7 @@ import base64
 import os
 import secrets
 import signal
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,16 @@ from statistics import median
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tallystick.emit import AsyncEmitter, Emitter, EventError, Limits, NotYetRecordedError, RefusedError, Signer
+from tallystick.emit import (
+    AsyncEmitter,
+    Emitter,
+    EventError,
+    Limits,
+    NotYetRecordedError,
+    RefusedError,
+    Signer,
+    kafka_from_environment,
+)
 from tests.emit.reading import assert_accounted, declared, new_topic, numbers, read
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +149,27 @@ def test_what_is_wrong_with_an_event_is_said_at_once() -> None:
     with pytest.raises(EventError, match="TALLY_KAFKA_BOOTSTRAP"):
         Emitter(source="s")
     assert emitter.stats.emitted == 0
+
+
+def test_the_address_and_its_security_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("BOOTSTRAP", "k1:9092,k2:9092"),
+        ("SECURITY_PROTOCOL", "SASL_SSL"),
+        ("SASL_USERNAME", "support"),
+        ("SASL_PASSWORD", "secret"),
+    ):
+        monkeypatch.setenv(f"TALLY_KAFKA_{name}", value)
+    found = kafka_from_environment()
+    assert isinstance(found.pop("ssl_context"), ssl.SSLContext)
+    assert found == {
+        "bootstrap_servers": "k1:9092,k2:9092",
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "support",
+        "sasl_plain_password": "secret",
+    }
+    monkeypatch.setenv("TALLY_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
+    assert "ssl_context" not in kafka_from_environment()
 
 
 async def test_each_record_is_signed(kafka: str, topic: str) -> None:

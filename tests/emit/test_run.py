@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from schemas.normalize import normalize_structured
-from tallystick.emit import AsyncEmitter, Emitter, EventError, Run
+from tallystick.emit import AsyncEmitter, Emitter, EventError, Limits, Run
 from tallystick.emit.buffer import Entry
 from tallystick.emit.kinds import RunOptions
 from tests.emit.reading import new_topic, read
@@ -23,8 +23,8 @@ WHO = RunOptions(agent="support", version="1.4.0", principal="ann@example.org", 
 class Kept(Emitter):
     """An emitter that never starts: what it holds is what would be sent."""
 
-    def __init__(self) -> None:
-        super().__init__("127.0.0.1:1", source="runtime", tenant="acme")
+    def __init__(self, limits: Limits | None = None) -> None:
+        super().__init__("127.0.0.1:1", source="runtime", tenant="acme", limits=limits)
         self._closed = True
 
     def values(self) -> list[bytes]:
@@ -130,6 +130,20 @@ def test_every_kind_is_one_the_schema_takes(emitter: Kept) -> None:
         assert ("/actor/on_behalf_of", "cy@example.org") in event.persons
         assert event.subjects == ("cy@example.org", "dé e")
         assert event.data["session"] == "s-1"
+
+
+def test_declared_gaps_and_repaired_events_are_taken_too() -> None:
+    emitter = Kept(Limits(events_max=1, reserve_events=9, event_bytes_max=2000))
+    emitter.emit("span", {"name": "kept", "status": float("nan")}, run="r")
+    emitter.emit("span", {"name": "dropped"}, run="r")
+    emitter.emit("tool_call", {"tool": "t", "phase": "finished", "call": "c", "output": ["a\ud800", object()]}, run="r")
+    emitter.emit("tool_call", {"tool": "t", "phase": "finished", "call": "c", "output": "x" * 3000}, run="r")
+    repaired, trimmed, gap = (normalize_structured(value) for value in emitter.values())
+    assert repaired.raw_unmapped == trimmed.raw_unmapped == 1
+    raw = {content.pointer: json.loads(content.value) for content in (*repaired.content, *trimmed.content)}
+    assert raw["/raw"]["emitter"]["trimmed"][0]["bytes"] == 3002
+    assert gap.src is not None
+    assert gap.data == gap.data | {"src": gap.src["id"], "from": 1, "to": 2, "count": 2, "cause": "buffer_full"}
 
 
 def test_a_run_has_a_start_an_end_parents_and_times(emitter: Kept) -> None:
