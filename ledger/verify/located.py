@@ -24,11 +24,11 @@ class Slot:
 
 @dataclass(slots=True)
 class Located:
-    """What was touched. `lost`: hashes that belong to the log and that no entry has; `excluded`: indexes of entries
-    that do not belong to it; `edited`: indexes of entries that were changed."""
+    """What was touched. `lost`: hashes that belong to the log and that no entry has, with their indexes; `excluded`:
+    indexes of entries that do not belong to it; `edited`: indexes of entries that were changed."""
 
     findings: list[Finding] = field(default_factory=list)
-    lost: set[bytes] = field(default_factory=set)
+    lost: dict[bytes, int] = field(default_factory=dict)
     excluded: set[int] = field(default_factory=set)
     edited: set[int] = field(default_factory=set)
 
@@ -42,7 +42,7 @@ def locate(log: str, size: int, slots: Iterable[Slot], foreign: set[int], nodes:
     ordered = sorted(slots, key=lambda slot: slot.index)
     belongs = {slot.wanted: slot.index for slot in ordered if slot.wanted is not None}
     stands = {slot.found: slot.index for slot in ordered if slot.found is not None}
-    located = Located(lost={wanted for wanted in belongs if wanted not in stands})
+    located = Located(lost={wanted: index for wanted, index in belongs.items() if wanted not in stands})
     moved: list[tuple[int, int]] = []
     missing: list[int] = []
     for slot in ordered:

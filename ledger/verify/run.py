@@ -272,8 +272,8 @@ class _Verification:
         for link in self._answer.links:
             log = self._rows[link.ordinal].log
             settled = self._settled[log]
-            if link.prev in settled.located.lost:
-                continue
+            if settled.located.lost.get(link.prev, link.index) < link.index:
+                continue  # it follows an entry that was deleted or edited, which is a finding already
             if link.before is not None and not link.reordered:
                 suspects = [suspect for suspect in settled.suspects if link.before in suspect]
                 if suspects:
@@ -287,7 +287,7 @@ class _Verification:
             if await self._follows_unread(log, link.index, link.before, link.prev):
                 continue
             if link.reordered:
-                if not settled.is_touched(link.index):
+                if not settled.is_touched(link.index) and not settled.is_touched(link.before or 0):
                     findings.add("order", log, link.index, "it stands or was recorded before its run's previous entry")
                 continue
             findings.add(
@@ -365,6 +365,10 @@ class _Verification:
             known = read_known(keystore, known_checkpoint, findings)
             claims += [known] if known is not None else []
         await check_claims(self._conn, claims, self._settled, {row.log for row in self._rows if row.listed}, findings)
+        for log, state in self._settled.items():
+            if not any(claim.origin == log and claim.tree_size >= state.uncovered.stop for claim in claims):
+                for index in state.uncovered:
+                    findings.add("entry_inserted", log, index, "an entry under no checkpoint")
         if self._whole:
             await self._listed()
         for log in sorted(self._settled.keys() - set(heads)):

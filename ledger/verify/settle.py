@@ -11,7 +11,7 @@ reported. Memory: a hash a tile, twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,9 +24,10 @@ from ledger.merkle import HASH_BYTES, TILE_WIDTH, edge_length
 from ledger.note import parse_note
 from ledger.verify.located import Located, Slot, locate
 from ledger.verify.logs import LogCheck
-from ledger.verify.report import Finding, Findings
+from ledger.verify.report import Findings
 from ledger.verify.rows import copy_rows, fields_of
 from ledger.verify.tree import TreeFold, edge_of, head_hash, levels_of, split, upper_tiles
+from ledger.verify.work import TileSeen
 
 Side = Literal["computed", "stored", "above"]
 _Mode = Literal["arbitrated", "stored", "computed", "above"]
@@ -41,7 +42,8 @@ class Settled:
     """A log after all its ranges: what it is, and what is known of touched entries.
 
     `tiles` and `tail` are the reference's; `tail` is empty or the leaf hashes of a last, partial tile. `suspects`:
-    ranges of indexes in which an entry was changed that only its run's chain can name.
+    ranges of indexes in which an entry was changed that only its run's chain can name. `uncovered`: indexes of entries
+    that the head counts and no checkpoint does.
     """
 
     size: int
@@ -53,6 +55,7 @@ class Settled:
     touched: set[int] = field(default_factory=set)
     touched_from: int | None = None
     suspects: list[range] = field(default_factory=list)
+    uncovered: range = range(0)
 
     def is_touched(self, index: int) -> bool:
         """Whether the entry there is known not to be what was sealed there."""
@@ -334,7 +337,8 @@ def _touched(check: LogCheck, settled: Settled, stored: _Stored, findings: Findi
 async def _tiles(conn: Connection, check: LogCheck, settled: Settled, stored: _Stored, findings: Findings) -> None:
     """Stored tiles of every level, and the edge, against the reference."""
     log, count = check.row.log, len(settled.tiles)
-    for number, seen in sorted(check.differing.items()):
+    for number in sorted(check.differing.keys() | settled.sides.keys()):
+        seen = check.differing.get(number, TileSeen(None, check.tiles[number]))
         if seen.stored != settled.tiles[number]:
             what = "is not stored" if seen.stored is None else "is not what the entries give"
             findings.add("tile_mismatch", log, number * TILE_WIDTH, f"tile 0/{number} {what}")
@@ -385,8 +389,4 @@ def _head(check: LogCheck, settled: Settled, findings: Findings) -> None:
             newest_size,
             f"no checkpoint covers the entries from {newest_size} on; the head's row says size {size}",
         )
-        findings.extend(_uncovered(log, range(newest_size, size)))
-
-
-def _uncovered(log: str, indexes: Iterable[int]) -> list[Finding]:
-    return [Finding("entry_inserted", log, index, "an entry under no checkpoint") for index in indexes]
+        settled.uncovered = range(newest_size, min(size, check.span))
