@@ -185,7 +185,7 @@ Decimal = Annotated[
         decimal_text,
         {
             "anyOf": [{"type": "string", "pattern": _DECIMAL_PATTERN}, {"type": "number"}],
-            "description": f"a decimal of at most {DECIMAL_DIGITS_MAX} digits, kept as written; the leaf holds a string",
+            "description": f"a decimal of at most {DECIMAL_DIGITS_MAX} digits, kept as written; a string in the leaf",
         },
     ),
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import jiter
@@ -26,64 +27,66 @@ _TOKEN = re.compile(
     rb"|(true|false|null)|([\[\]{},:]))"
 )
 _SPACE = re.compile(rb"[ \t\n\r]*+")
-_STRING, _NUMBER, _WORD = 1, 2, 3
+STRING, NUMBER, WORD, MARK, NAME = 1, 2, 3, 4, 5  # what a token is; the first four are the pattern's groups
+_VALUE, _VALUE_OR_END, _NAME, _NAME_OR_END, _COLON, _AFTER = range(6)  # what may come next; the order counts
 _NUMBER_PARTS = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 # What makes sorting by UTF-16 differ from sorting by code point (astral characters), or hides it (escapes).
 _SORTS_APART = re.compile(rb"[\xf0-\xf4]|\\u")
 
 
-def tokens(text: bytes) -> list[tuple[int, int, int]]:
-    """The text's tokens as (group, start, end), once its whole grammar is checked.
+def tokens(text: bytes) -> Iterator[tuple[int, int, int]]:
+    """The text's tokens as (what, start, end), one by one, the grammar checked as they come.
 
-    Raises Rejection `not_json`, or `too_deep` beyond NESTING_MAX.
+    Raises Rejection `not_json`, or `too_deep` beyond NESTING_MAX, when it gets there: run it to the end to be sure.
     """
     try:
         text.decode()
     except UnicodeDecodeError as wrong:
         raise Rejection("not_json", f"expected UTF-8, got another byte at {wrong.start}") from None
-    found: list[tuple[int, int, int]] = []
-    open_: list[int] = []
-    # What may come next: a value; a value or ]; a name or }; a name; a colon; a comma or the end of the container.
-    want = "value"
+    open_ = bytearray()  # the containers around: 0x5b for [, 0x7b for {
+    want = _VALUE
     position, match_at = 0, _TOKEN.match
-    while True:
-        if want == "after" and not open_:
-            break
+    while want != _AFTER or open_:
         match = match_at(text, position)
         if match is None:
             raise Rejection("not_json", f"expected JSON, stopped at byte {position}")
-        group = match.lastindex or 0
-        start, position = match.span(group)
+        what = match.lastindex or 0
+        start, position = match.span(what)
         byte = text[start]
-        if want == "name" or want == "name or }":
-            good = group == _STRING or (want == "name or }" and byte == 0x7D)
-            want = "colon" if group == _STRING else "after"
-            if good and group != _STRING:
-                open_.pop()
-        elif want == "colon":
-            good, want = byte == 0x3A, "value"
-        elif want == "after":
-            if byte == 0x2C:
-                good, want = True, "name" if open_[-1] == 0x7B else "value"
-            else:  # [ and ], { and } are two apart
-                good = group == 4 and byte == open_.pop() + 2
-        elif byte == 0x7B or byte == 0x5B:
-            good, want = True, "name or }" if byte == 0x7B else "value or ]"
-            open_.append(byte)
-            if len(open_) > NESTING_MAX:
-                raise Rejection("too_deep", f"expected at most {NESTING_MAX} levels of nesting")
-        elif want == "value or ]" and byte == 0x5D:
-            good, want = True, "after"
-            open_.pop()
+        if want <= _VALUE_OR_END:
+            good, want_end, want = True, want == _VALUE_OR_END, _AFTER
+            if byte == 0x5B or byte == 0x7B:
+                want = _VALUE_OR_END if byte == 0x5B else _NAME_OR_END
+                open_.append(byte)
+                if len(open_) > NESTING_MAX:
+                    raise Rejection("too_deep", f"expected at most {NESTING_MAX} levels of nesting")
+            elif what == MARK:
+                good = want_end and byte == 0x5D
+                del open_[-1:]
+        elif want <= _NAME_OR_END:
+            if what == STRING:
+                good, want, what = True, _COLON, NAME
+            else:
+                good, want = want == _NAME_OR_END and byte == 0x7D, _AFTER
+                del open_[-1:]
+        elif want == _COLON:
+            good, want = byte == 0x3A, _VALUE
+        elif byte == 0x2C:
+            good, want = True, _NAME if open_[-1] == 0x7B else _VALUE
         else:
-            good, want = group != 4, "after"
+            good = what == MARK and byte == open_.pop() + 2  # [ and ], { and } are two apart
         if not good:
             raise Rejection("not_json", f"expected JSON, stopped at byte {start}")
-        found.append((group, start, position))
+        yield what, start, position
     space = _SPACE.match(text, position)
     if space is None or space.end() != len(text):
         raise Rejection("not_json", f"expected the end of the text at byte {position}")
-    return found
+
+
+def check(text: bytes) -> None:
+    """Raise Rejection `not_json` or `too_deep` unless the text is JSON."""
+    for _ in tokens(text):
+        pass
 
 
 def members(text: bytes) -> list[tuple[bytes, bytes]]:
@@ -92,47 +95,42 @@ def members(text: bytes) -> list[tuple[bytes, bytes]]:
     Repeated names come repeatedly. Raises Rejection `not_json`, `too_deep`, or `schema` for another value than an
     object.
     """
-    found = tokens(text)
-    if text[found[0][1]] != 0x7B:
-        raise Rejection("schema", "expected a JSON object")
     parts: list[tuple[bytes, bytes]] = []
-    at, end = 1, len(found) - 1
-    while at < end:
-        name = text[found[at][1] : found[at][2]]
-        last = _value_end(text, found, at + 2)
-        parts.append((name, text[found[at + 2][1] : found[last][2]]))
-        at = last + 2  # past the comma, or past the end
+    name = b""
+    for is_name, start, end in _parts(text, 0x7B, "an object"):
+        if is_name:
+            name = text[start:end]
+        else:
+            parts.append((name, text[start:end]))
     return parts
 
 
 def items(text: bytes) -> list[bytes]:
     """The exact texts of the items of the array in this text; raises as `members` does."""
-    found = tokens(text)
-    if text[found[0][1]] != 0x5B:
-        raise Rejection("schema", "expected a JSON array")
-    parts: list[bytes] = []
-    at, end = 1, len(found) - 1
-    while at < end:
-        last = _value_end(text, found, at)
-        parts.append(text[found[at][1] : found[last][2]])
-        at = last + 2
-    return parts
+    return [text[start:end] for _, start, end in _parts(text, 0x5B, "an array")]
 
 
-def _value_end(text: bytes, found: list[tuple[int, int, int]], at: int) -> int:
-    """The index of the last token of the value that begins with token `at`."""
-    depth = 0
-    while True:
-        group, start, _ = found[at]
-        if group == 4:
-            byte = text[start]
-            if byte == 0x7B or byte == 0x5B:
-                depth += 1
-            elif byte == 0x7D or byte == 0x5D:
-                depth -= 1
-        if depth == 0:
-            return at
-        at += 1
+def _parts(text: bytes, opening: int, expected: str) -> Iterator[tuple[bool, int, int]]:
+    """Where the names and values right inside the text's one container stand."""
+    depth, value_start, is_container = 0, 0, False
+    for what, start, end in tokens(text):
+        if depth == 0 and not is_container:
+            if text[start] != opening:
+                check(text)  # what is not JSON at all is told first
+                raise Rejection("schema", f"expected {expected}")
+            is_container, depth = True, 1
+            continue
+        byte = text[start] if what == MARK else 0
+        if byte == 0x5B or byte == 0x7B:
+            if depth == 1:
+                value_start = start
+            depth += 1
+        elif byte == 0x5D or byte == 0x7D:
+            depth -= 1
+            if depth == 1:
+                yield False, value_start, end
+        elif depth == 1 and what != MARK:
+            yield what == NAME, start, end
 
 
 def name_text(quoted: bytes) -> str:
@@ -157,7 +155,9 @@ def _encodable(name: str) -> bool:
 def parse_strict(text: bytes) -> Any:
     """The JSON value with digits kept: numbers with a fraction or exponent are `LosslessFloat`. Raises ValueError for
     what is not JSON, duplicate members, lone surrogates, NaN, integers above 4,300 digits, and more than 200 levels."""
-    return jiter.from_json(text, catch_duplicate_keys=True, float_mode="lossless-float", allow_inf_nan=False)
+    return jiter.from_json(
+        text, catch_duplicate_keys=True, float_mode="lossless-float", allow_inf_nan=False, cache_mode="keys"
+    )
 
 
 def public_value(text: bytes, where: str) -> Any:
@@ -237,39 +237,35 @@ def _exponent(text: str) -> int:
 
 def _normal_form_exact(text: bytes) -> bytes:
     """Bottom up over the tokens with an own stack: each open container collects its finished parts."""
-    stack: list[tuple[bool, list[tuple[bytes, bytes]]]] = []
-    name: bytes = b""
-    names: list[bytes] = []
-    found = tokens(text)
-    for at, (group, start, end) in enumerate(found):
-        if group == 4:
+    whole: list[tuple[bytes, bytes]] = []
+    parts, name = whole, b""
+    stack: list[tuple[bytes, list[tuple[bytes, bytes]]]] = []
+    for what, start, end in tokens(text):
+        if what == NAME:
+            name = _plain_string(text[start:end])
+            continue
+        if what == STRING:
+            done = _plain_string(text[start:end])
+        elif what == NUMBER:
+            done = _plain_decimal(text[start:end].decode()).encode()
+        elif what == WORD:
+            done = text[start:end]
+        else:
             byte = text[start]
             if byte == 0x7B or byte == 0x5B:
-                stack.append((byte == 0x7B, []))
-                names.append(name)
+                stack.append((name, parts))
+                parts = []
                 continue
-            if byte == 0x2C or byte == 0x3A:
-                continue
-            is_object, parts = stack.pop()
-            name = names.pop()
-            if is_object:
+            if byte == 0x7D:
                 parts.sort(key=lambda part: name_text(part[0]).encode("utf-16-be", "surrogatepass"))
                 done = b"{" + b",".join(b"%b:%b" % part for part in parts) + b"}"
-            else:
+            elif byte == 0x5D:
                 done = b"[" + b",".join(part for _, part in parts) + b"]"
-        elif group == _STRING:
-            done = _plain_string(text[start:end])
-            if stack and stack[-1][0] and text[found[at + 1][1]] == 0x3A:
-                name = done
+            else:
                 continue
-        elif group == _NUMBER:
-            done = _plain_decimal(text[start:end].decode()).encode()
-        else:
-            done = text[start:end]
-        if not stack:
-            return done
-        stack[-1][1].append((name, done))
-    raise ProfileError("expected a JSON value")
+            name, parts = stack.pop()
+        parts.append((name, done))
+    return whole[0][1]
 
 
 def _plain_string(quoted: bytes) -> bytes:

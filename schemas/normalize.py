@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import unquote
 
 import msgspec
@@ -138,7 +138,7 @@ def _data_exact(type_: object, data_text: bytes) -> tuple[dict[str, Any], dict[s
     """`data` by exact text: public members parsed strictly, all others left as text and None."""
     shape = _kind_of(type_).shape
     if not data_text.lstrip(b" \t\n\r").startswith(b"{"):
-        jsontext.tokens(data_text)  # tells what is not JSON at all
+        jsontext.check(data_text)  # tells what is not JSON at all
         raise Rejection("schema", "data: expected an object")
     data: dict[str, Any] = {}
     texts: dict[str, bytes] = {}
@@ -181,6 +181,8 @@ def _public_name(quoted: bytes, where: str) -> str:
 
 def _kind_of(type_: object) -> Kind:
     kind = TYPES.get(type_) if type(type_) is str else None
+    if kind is not None and kind.speaker != "ledger":
+        return kind
     if kind is None:
         if type(type_) is not str:
             raise Rejection("schema", "type: expected tallystick.<kind>.v1")
@@ -188,18 +190,14 @@ def _kind_of(type_: object) -> Kind:
         if match and match[1] in KINDS:
             raise Rejection("unknown_kind", f"type: {match[1]} is known in version {KINDS[match[1]].version} only")
         raise Rejection("unknown_kind", "type: expected tallystick.<kind>.v1 with a known kind")
-    if kind.ledger_only:
-        raise Rejection("reserved_kind", f"type: {kind.name} is made by the ledger only")
-    return kind
+    raise Rejection("reserved_kind", f"type: {kind.name} is made by the ledger only")
 
 
 def _event(attributes: dict[str, Any], data: dict[str, Any], texts: Raw, structured: bytes | None) -> Event:
     """The one place where a CloudEvent becomes an Event. `data` and `texts` have the same members; `structured` is the
     whole record where attributes have texts of their own."""
     get = attributes.get
-    kind = TYPES.get(cast(str, get("type"))) if type(get("type")) is str else None
-    if kind is None or kind.ledger_only:
-        kind = _kind_of(get("type"))
+    kind = _kind_of(get("type"))
     if get("specversion") != "1.0":
         raise Rejection("schema", "specversion: expected 1.0")
     sent_id, source = get("id"), get("source")
@@ -211,8 +209,8 @@ def _event(attributes: dict[str, Any], data: dict[str, Any], texts: Raw, structu
     if run is not None and not is_run_id(run):
         raise Rejection("bad_run", "subject: expected a run id: 1 to 128 of A-Z a-z 0-9 . _ : -")
     media_type = get("datacontenttype")
-    if media_type is not None and not (type(media_type) is str and _JSON_MEDIA_TYPE.fullmatch(media_type)):
-        raise Rejection("schema", "datacontenttype: expected JSON")
+    if media_type is not None and media_type != JSON:
+        _check_media_type(media_type)
 
     public, content, persons, actor, unmapped = _split(kind, data, texts)
     shape = kind.shape
@@ -386,6 +384,11 @@ def _attribute_text(name: str, value: Any, structured: bytes | None) -> bytes:
     if structured is not None:
         return next(text for quoted, text in jsontext.members(structured) if jsontext.name_text(quoted) == name)
     return msgspec.json.encode(value)
+
+
+def _check_media_type(media_type: Any) -> None:
+    if type(media_type) is not str or not _JSON_MEDIA_TYPE.fullmatch(media_type):
+        raise Rejection("schema", "datacontenttype: expected JSON")
 
 
 def _producer(producer: Any, sequence: Any) -> dict[str, Any] | None:

@@ -114,7 +114,7 @@ def members_of(model: type[BaseModel]) -> dict[str, Any]:
 
 @st.composite
 def data_of(draw: st.DrawFn, model: type[BaseModel], wild: bool = False) -> dict[str, Any]:
-    """Data for a model: all required members and some others; with `wild`, any of them may be anything, or be missing."""
+    """Data for a model: all required members and some others; with `wild`, any may be anything, or be missing."""
     data: dict[str, Any] = {}
     required = {info.alias or name for name, info in model.model_fields.items() if info.is_required()}
     for name, annotation in members_of(model).items():

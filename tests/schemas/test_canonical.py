@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -38,10 +39,8 @@ def test_what_parses_is_exactly_what_would_be_written(leaf: bytes) -> None:
 def test_a_changed_byte_is_refused_or_another_value(value: dict[str, Any], data: st.DataObject) -> None:
     leaf = bytearray(canonical_bytes(value))
     leaf[data.draw(st.integers(0, len(leaf) - 1))] ^= data.draw(st.integers(1, 255))
-    try:
+    with contextlib.suppress(ProfileError):
         assert parse_canonical(bytes(leaf)) != value
-    except ProfileError:
-        pass
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from decimal import Decimal
 from typing import Any
@@ -37,7 +38,7 @@ def _python(text: str | bytes) -> Any:
 @given(some.json_text().map(str.encode))
 def test_json_is_json_and_its_parts_are_exact(text: bytes) -> None:
     value = _python(text)
-    jsontext.tokens(text)
+    jsontext.check(text)
     if type(value) is tuple:
         parts = jsontext.members(text)
         assert [(jsontext.name_text(name), _python(part)) for name, part in parts] == value[1]
@@ -54,9 +55,9 @@ def test_what_is_not_json_is_refused(text: bytes, data: st.DataObject) -> None:
         _python(changed)
     except (ValueError, UnicodeDecodeError):
         with pytest.raises(Rejection, match="not_json"):
-            jsontext.tokens(changed)
+            jsontext.check(changed)
     else:
-        jsontext.tokens(changed)
+        jsontext.check(changed)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +77,6 @@ def test_what_is_not_json_is_refused(text: bytes, data: st.DataObject) -> None:
         b'{"a"}',
         b"{1:2}",
         b'{"a":1}}',
-    ]
-    + [
         b"NaN",
         b"-Infinity",
         b"01",
@@ -94,14 +93,14 @@ def test_what_is_not_json_is_refused(text: bytes, data: st.DataObject) -> None:
 )
 def test_these_are_not_json(wrong: bytes) -> None:
     with pytest.raises(Rejection, match="not_json"):
-        jsontext.tokens(wrong)
+        jsontext.check(wrong)
 
 
 def test_nesting_is_bounded_without_recursion() -> None:
     deep = jsontext.NESTING_MAX
-    assert len(jsontext.tokens(b"[" * deep + b"]" * deep)) == 2 * deep
+    assert len(list(jsontext.tokens(b"[" * deep + b"]" * deep))) == 2 * deep
     with pytest.raises(Rejection, match="too_deep"):
-        jsontext.tokens(b"[" * (deep + 1) + b"]" * (deep + 1))
+        jsontext.check(b"[" * (deep + 1) + b"]" * (deep + 1))
     assert normal_form(b"[" * deep + b"1.0" + b"]" * deep) == b"[" * deep + b"1" + b"]" * deep
 
 
@@ -148,10 +147,8 @@ def test_normal_forms(text: bytes, normal: bytes) -> None:
 
 @given(st.binary(max_size=40))
 def test_the_normal_form_of_anything_is_bytes_or_an_error_of_ours(text: bytes) -> None:
-    try:
+    with contextlib.suppress(ProfileError):
         normal_form(text)
-    except ProfileError:
-        pass
 
 
 def test_a_huge_exponent_stays_short() -> None:

@@ -25,8 +25,8 @@ span: name! class latency_us status
 run_started: workflow environment owner autonomy contract policy_bundle prompt model tool_schemas budget work_item
   parent_run root_run depth release trace_level request* session
 model_call: provider! model! model_requested operation input_tokens output_tokens cache_read_tokens cache_write_tokens
-  reasoning_tokens latency_us first_token_us finish_reason attempt status region prompt role cost_claimed price+ messages*
-  output* tools_offered
+  reasoning_tokens latency_us first_token_us finish_reason attempt status region prompt role cost_claimed price+
+  messages* output* tools_offered
 retrieval: store! documents latency_us origin query* text*
 memory_read memory_write memory_delete: store! class! record! purpose readers retention_days origin data_classes value*
 tool_selection: offered chosen! rationale*
@@ -55,9 +55,39 @@ incident: incident! state! findings by@
 producer_gap: src! from! to! count cause
 budget_breach violation: rule! rule_version severity subject_of entries! limit value
 """
-COMMON = "actor trace session step parent refs reason* attestation ce_source+ missing+ overflow+ vouched+ from+".split()
-LEDGER_ONLY = """rejected conflict intake source_gap erasure legal_hold key_rotated producer_key tenant run_head export_made
-  content_disclosed log_continued prune period_closed correction""".split()
+COMMON = [
+    "actor",
+    "trace",
+    "session",
+    "step",
+    "parent",
+    "refs",
+    "reason*",
+    "attestation",
+    "ce_source+",
+    "missing+",
+    "overflow+",
+    "vouched+",
+    "from+",
+]
+LEDGER_ONLY = [
+    "rejected",
+    "conflict",
+    "intake",
+    "source_gap",
+    "erasure",
+    "legal_hold",
+    "key_rotated",
+    "producer_key",
+    "tenant",
+    "run_head",
+    "export_made",
+    "content_disclosed",
+    "log_continued",
+    "prune",
+    "period_closed",
+    "correction",
+]
 
 
 def _rows() -> dict[str, list[str]]:
@@ -71,9 +101,13 @@ def _rows() -> dict[str, list[str]]:
 def test_every_kind_is_there_and_says_who_may_send_it() -> None:
     assert set(KINDS) == set(_rows()) | set(LEDGER_ONLY)
     assert {name for name, kind in KINDS.items() if kind.ledger_only} == set(LEDGER_ONLY)
-    assert {name for name, kind in KINDS.items() if kind.control_only} == set(
-        "contract_applied tool_registered policy_published kill_switch incident".split()
-    )
+    assert {name for name, kind in KINDS.items() if kind.control_only} == {
+        "contract_applied",
+        "tool_registered",
+        "policy_published",
+        "kill_switch",
+        "incident",
+    }
     assert {name for name, kind in KINDS.items() if kind.findings_only} == {"budget_breach", "violation"}
     assert TYPES["tallystick.tool_call.v1"] is KINDS["tool_call"]
 
@@ -143,14 +177,15 @@ def _with_references(event: Event) -> dict[str, Any]:
 
 
 def test_sealed_data_refuses_what_a_leaf_may_not_hold() -> None:
-    for data, expected in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"name": "x", "reason": "y"}, "content"),
         ({"name": "x", "colour": "y"}, "known member"),
         ({"name": "x", "trace": {"colour": "y"}}, "unknown members"),
         ({"name": "x", "latency_us": None}, "integer"),
         ({"name": "x", "status": 1}, "string"),
         ({}, "missing"),
-    ]:
+    ]
+    for data, expected in refused:
         with pytest.raises(SchemaError, match=expected):
             check_leaf_data("span", data)
     with pytest.raises(SchemaError, match="normal form"):

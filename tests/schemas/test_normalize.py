@@ -165,7 +165,8 @@ def test_a_trace_in_data_wins_over_traceparent() -> None:
 
 
 def test_content_is_removed_whole_with_its_exact_text() -> None:
-    text = b'{"tool":"t","phase":"started","call":"c","input": {"w" : 1.250, "n":[ ]} , "output":null,"effect":{"amount":12.90}}'
+    text = b'{"tool":"t","phase":"started","call":"c","input": {"w" : 1.250, "n":[ ]} , "output":null'
+    text += b',"effect":{"amount":12.90}}'
     one = normalize_structured(record("tool_call").replace(b'{"name": "x"}', text))
     assert one.content == [Content("/input", JSON, b'{"w" : 1.250, "n":[ ]}'), Content("/output", JSON, b"null")]
     assert one.digest_input == b'{"w" : 1.250, "n":[ ]}'
@@ -255,7 +256,8 @@ def test_verified_is_a_boolean_or_pending(sent: object, kept: object) -> None:
 
 
 def test_public_open_objects_hold_profile_values_only() -> None:
-    for wrong in ({"n": 2**53}, {"\u00e9": 1}, {"a": {"\u00e9": 1}}, [], "5"):
+    wrongs: list[Any] = [{"n": 2**53}, {"\u00e9": 1}, {"a": {"\u00e9": 1}}, [], "5"]
+    for wrong in wrongs:
         assert code("delegation", {"to_agent": "a", "budget": wrong}) == "schema"
     text = record("delegation", {"to_agent": "a"}).replace(
         b'"a"', b'"a","budget":{"usd":0.50,"n":1e2,"a":null,"b":{"c":[true,null]}}'

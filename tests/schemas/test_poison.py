@@ -43,9 +43,12 @@ VALID = json.dumps(EVENT).encode()
 
 
 def _sound(make: Any, *arguments: Any) -> Event | None:
+    refused, event = None, None
     try:
         event = make(*arguments)
-    except Rejection as refused:
+    except Rejection as wrong:
+        refused = wrong
+    if refused is not None:
         assert refused.code in CODES
         assert refused.detail.isascii()
         assert len(refused.detail) <= 400

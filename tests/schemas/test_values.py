@@ -55,8 +55,14 @@ def test_a_decimal_keeps_its_digits(written: str, decimal: str) -> None:
         "1e-38",
         "1e99999999999",
         "9" * 39,
-    ]
-    + [None, True, 1.5, b"1", [], 10**38, -(10**38)],
+        None,
+        True,
+        1.5,
+        b"1",
+        [],
+        10**38,
+        -(10**38),
+    ],
 )
 def test_what_is_no_decimal_is_refused(wrong: object) -> None:
     with pytest.raises(SchemaError):
