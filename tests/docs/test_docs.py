@@ -30,7 +30,8 @@ FORBIDDEN = re.compile(r"tamper[- ]?proof|\bcompl(?:y|ies|iant)\b|\bunhackable\b
 
 _FENCE = re.compile(r"^```.*?^```\s*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
-_COMMAND = re.compile(r"(?:^|[`/\s(])tally ((?:[a-z]+ ?)+)")
+_CODE = re.compile(r"`([^`\n]+)`|^ {4}(.+)$|^(\.venv/bin/.+)$", re.MULTILINE)
+_COMMAND = re.compile(r"(?:^|[/\s])tally ((?:[a-z]+ ?)+)")
 
 
 def text_of(page: Path) -> str:
@@ -80,9 +81,10 @@ def command_tree() -> dict[str, set[str]]:
 
 def named_commands(page: Path) -> set[tuple[str, str]]:
     found = set()
-    for words in _COMMAND.findall(text_of(page)):
-        first, *rest = words.split()
-        found.add((first, rest[0] if rest else ""))
+    for code in _CODE.finditer(text_of(page)):
+        for words in _COMMAND.findall("".join(filter(None, code.groups()))):
+            first, *rest = words.split()
+            found.add((first, rest[0] if rest else ""))
     return found
 
 

@@ -40,26 +40,8 @@ class RefusedError(Exception):
 
 # Section 2: leaves
 
-MEMBERS = set(
-    [
-        "v",
-        "log",
-        "id",
-        "kind",
-        "schema",
-        "run",
-        "run_seq",
-        "prev",
-        "src",
-        "time",
-        "recorded",
-        "source",
-        "actor",
-        "data",
-        "commit",
-        "sig",
-    ]
-)
+MEMBERS = {"v", "log", "id", "kind", "schema", "run", "run_seq", "prev", "src", "time", "recorded", "source", "actor"}
+MEMBERS |= {"data", "commit", "sig"}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
