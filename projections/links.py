@@ -1,0 +1,107 @@
+"""The twelve links of a run: which of them its entries hold, and which entries show it. Pure.
+
+A link has one aspect or two; it is held when each of its aspects is shown by at least one entry. So `cost_and_latency`
+needs a cost and a latency, in one entry or in two, and what is there of a link that isn't held is still given.
+
+Guarantees: only public members of leaves decide, so erasing content changes no link; whether a content field was
+recorded is read from the leaf's commitment. Does not: judge whether the evidence is enough, true, or vouched for by
+more than the runtime; a held link says that something of the kind is on the record.
+
+Source: docs/kinds.md; the list is R1 of the requirements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ledger.leaf import Leaf
+
+Test = Callable[[Leaf], bool]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Shown:
+    """An entry that shows a link."""
+
+    log: str
+    index: int
+    kind: str
+
+
+def _of_kind(*kinds: str) -> Test:
+    wanted = frozenset(kinds)
+    return lambda leaf: leaf.kind in wanted
+
+
+def _is_request(leaf: Leaf) -> bool:
+    return leaf.kind == "run_started" and "/request" in (leaf.commit or {})
+
+
+def _is_identity(leaf: Leaf) -> bool:
+    actor = leaf.actor or {}
+    return leaf.kind == "run_started" and "agent" in actor and "version" in actor
+
+
+def _is_execution(leaf: Leaf) -> bool:
+    return leaf.kind == "tool_call" and leaf.data.get("phase") in ("started", "finished")
+
+
+def _is_verdict(leaf: Leaf) -> bool:
+    return leaf.kind == "policy_decision" and leaf.data.get("decision") not in (None, "unknown")
+
+
+def _is_human_verdict(leaf: Leaf) -> bool:
+    data = leaf.data
+    return leaf.kind == "approval_decision" and "reviewer" in data and data.get("reviewer_kind") != "system"
+
+
+def _has_cost(leaf: Leaf) -> bool:
+    return any(name in leaf.data for name in ("price", "cost_claimed", "cost"))
+
+
+def _has_latency(leaf: Leaf) -> bool:
+    return any(name in leaf.data for name in ("latency_us", "total_latency_us"))
+
+
+def _is_failure(leaf: Leaf) -> bool:
+    failed = leaf.kind in ("model_call", "tool_call") and leaf.data.get("status") in ("error", "timeout")
+    return failed or leaf.kind in ("error", "retry", "rollback")
+
+
+_ASPECTS: Final[Mapping[str, tuple[Test, ...]]] = {
+    "user_request": (_is_request,),
+    "agent_identity": (_is_identity,),
+    "model_invocation": (_of_kind("model_call"),),
+    "retrieved_context": (_of_kind("retrieval"),),
+    "memory_reads_and_writes": (_of_kind("memory_read", "memory_write", "memory_delete"),),
+    "tool_selection": (_of_kind("tool_selection"),),
+    "tool_execution": (_is_execution,),
+    "policy_decision": (_is_verdict,),
+    "human_approval": (_is_human_verdict,),
+    "final_action": (_of_kind("final_action"),),
+    "cost_and_latency": (_has_cost, _has_latency),
+    "error_path": (_is_failure,),
+}
+LINKS: Final = tuple(_ASPECTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One of LINKS: whether it is held, and the entries that show it or a part of it, in the order they were given."""
+
+    name: str
+    held: bool
+    shown: tuple[Shown, ...]
+
+
+def links(entries: Iterable[tuple[int, Leaf]]) -> dict[str, Link]:
+    """Every one of LINKS, in that order, over entries given as (index, leaf): of one run, or of several together."""
+    given = [(Shown(leaf.log, index, leaf.kind), leaf) for index, leaf in entries]
+    found: dict[str, Link] = {}
+    for name, aspects in _ASPECTS.items():
+        shown = tuple(place for place, leaf in given if any(test(leaf) for test in aspects))
+        held = all(any(test(leaf) for _, leaf in given) for test in aspects)
+        found[name] = Link(name, held, shown)
+    return found

@@ -1,0 +1,71 @@
+"""`tally demo`: a real agent's runs, end to end on servers of its own, verified, tampered with, and found out.
+
+Reading order: play (the acts), story (what happens), agents, recorder and approval (how it gets on the record), stage
+(servers and consumer), counting, tampering, telling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["main"]
+
+LOG_FILE = "demo.log"
+
+
+def main(home: Path | None = None, *, as_json: bool = False) -> int:
+    """Play the demo; 0 if everything came out as it must, else 1.
+
+    `home`: the folder it lives in and keeps, by default `$TALLY_HOME-demo`. `as_json`: a summary, and nothing else, on
+    standard output. Raises TallyError and the errors of the ledger, intake and drivers where it can't be played;
+    nothing is left running then either.
+    """
+    from rich.console import Console
+
+    from tallystick.demo.play import play
+    from tallystick.demo.telling import WIDTH_MAX
+    from tallystick.servers.home import make_folder
+
+    home = make_folder(home if home is not None else default_home())
+    console = Console(quiet=as_json, highlight=False, soft_wrap=False)
+    if not console.is_terminal:
+        console = Console(quiet=as_json, highlight=False, width=WIDTH_MAX)
+    with _logging_to(home / LOG_FILE):
+        outcome = asyncio.run(play(home, console))
+    if as_json:
+        sys.stdout.write(outcome.to_json() + "\n")
+    return 0 if outcome.ok else 1
+
+
+def default_home() -> Path:
+    """A home of the demo's own, beside the one in the settings."""
+    from tallystick.settings import load_settings
+
+    home = load_settings().home
+    return home.with_name(f"{home.name}-demo")
+
+
+@contextmanager
+def _logging_to(file: Path) -> Iterator[None]:
+    """Keep what the consumer and the libraries log out of the telling, and where it can be read."""
+    import structlog
+
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    structlog.configure(
+        processors=[structlog.stdlib.add_log_level, structlog.processors.LogfmtRenderer()],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+        structlog.reset_defaults()

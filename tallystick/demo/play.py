@@ -1,0 +1,317 @@
+"""The demo, act by act. It ends well only if everything came out as it must; each of these is one check.
+
+    servers → contracts and policy → three tickets → an imported file → what is on the record → verified → tampered with
+
+Guarantees: what is counted is counted from the entries that Postgres holds, not from what was sent; the payment
+provider's list, kept in a file of its own, is what the money is compared with.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from ledger.leaf import Leaf
+from ledger.verify import Report, verify
+from projections.links import LINKS, Link, links
+from tallystick.demo import counting
+from tallystick.demo.shop import CURRENCY, ORDERS, Payments, Shop
+from tallystick.demo.stage import Entry, Stage, stage
+from tallystick.demo.story import PERSONS, Story, Told
+from tallystick.demo.tampering import Tampering, copied, tamper
+from tallystick.demo.telling import Teller, listed
+from tallystick.servers.progress import progress_bar
+
+PLAIN_STEPS: Final = "plain-steps.jsonl"
+PLAIN_RUN: Final = "7f31-returns"
+LOSES_ITS_ANSWER: Final = "A-1077"
+RIGHT_NET: Final = ORDERS["A-1042"].total + 5  # the lamp, and the credit; the bulbs were taken back
+JOURNAL: Final = "payments.jsonl"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came out: the checks, and what they were made of."""
+
+    home: str
+    tenant: str = ""
+    log: str = ""
+    seconds: float = 0.0
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    links: dict[str, Any] = field(default_factory=dict)
+    money: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, str] = field(default_factory=dict)
+    vouched: dict[str, int] = field(default_factory=dict)
+    imported: dict[str, int] = field(default_factory=dict)
+    verdicts: dict[str, Any] = field(default_factory=dict)
+    tampering: dict[str, Any] = field(default_factory=dict)
+    checks: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.checks) and all(check["ok"] for check in self.checks)
+
+    def to_json(self) -> str:
+        """The summary that `tally demo --json` prints."""
+        return json.dumps({"ok": self.ok, **asdict(self)}, ensure_ascii=False)
+
+
+async def play(home: Path, console: Console) -> Outcome:
+    """Play all acts in a home; nothing runs on afterwards. Raises what `stage` raises, and LedgerError or
+    psycopg.Error where a step can't be done."""
+    began = time.monotonic()
+    acts = _Acts(home, Teller(console))
+    async with AsyncExitStack() as ending:
+        with progress_bar() as show:
+            running = await ending.enter_async_context(stage(home, show))
+        await acts.play(running)
+    acts.outcome.seconds = round(time.monotonic() - began, 1)
+    acts.end()
+    return acts.outcome
+
+
+class _Acts:
+    """The acts and what they hand on. Called in order."""
+
+    def __init__(self, home: Path, teller: Teller) -> None:
+        self.outcome = Outcome(str(home))
+        self._home, self._teller = home, teller
+        self._told: list[Told] = []
+        self._entries: list[Entry] = []
+
+    async def play(self, stage: Stage) -> None:
+        """All acts but the last words."""
+        self._servers(stage)
+        shop = Shop(Payments(self._home / JOURNAL, {LOSES_ITS_ANSWER}))
+        story = Story(stage.bootstrap, stage.tenant.tenant, shop, stage.keys)
+        await self._work(story)
+        await self._import(stage)
+        await stage.committed()
+        self._entries = await stage.entries(stage.tenant)
+        self._told = story.told
+        self._record(shop.payments)
+        self._links()
+        self._one_run()
+        progress = await stage.end_consumer()
+        self._check("intake", not progress.failures, f"{progress.records} records read, {progress.failures} failures")
+        reports = await self._verify(stage)
+        await self._tamper(stage, reports)
+
+    def _check(self, name: str, ok: bool, detail: str) -> None:
+        self.outcome.checks.append({"name": name, "ok": ok, "detail": detail})
+        self._teller.check(name, ok, detail)
+
+    def _servers(self, stage: Stage) -> None:
+        self.outcome.tenant, self.outcome.log = stage.tenant.tenant, stage.tenant.origins[0]
+        teller = self._teller
+        teller.act("A real Postgres, a real Kafka and one consumer")
+        teller.say(f"They live in {self._home}, which is kept; remove the folder to be rid of it.")
+        teller.say(f"This showing is the tenant {stage.tenant.tenant}. Its log is {stage.tenant.origins[0]}.")
+        teller.say("Two keys are registered: one of a runtime that signs, one of a reviewer who attests.")
+        teller.leaves_open("stand for a deployment: one Kafka node, one host, no TLS.")
+
+    async def _work(self, story: Story) -> None:
+        teller = self._teller
+        teller.act("Three tickets, settled by a support desk (Pydantic AI)")
+        digests = await story.apply()
+        teller.say(
+            f"First an operator applies two contracts and a policy through tally.control ({len(digests)} digests)."
+        )
+        await story.play()
+        for told in story.told:
+            below = " in a run below it" if told.parent else ""
+            teller.say(f"{told.ticket}  {told.agent:<12} {told.status:<12} run {told.run}{below}")
+        teller.proves("each payment was announced before it was made: Kafka had `started` when the money moved.")
+        teller.leaves_open(
+            "prove that a model was asked or a person answered: both are functions here, and the record would not"
+            " know. The runtime claims; what a key signed, only its holder could."
+        )
+
+    async def _import(self, stage: Stage) -> None:
+        teller = self._teller
+        teller.act(f"A file of plain steps, imported twice ({PLAIN_STEPS})")
+        lines = (resources.files("tallystick.demo") / PLAIN_STEPS).read_bytes().splitlines()
+        counts = []
+        for _ in range(2):
+            await stage.send_lines(lines, PLAIN_STEPS)
+            await stage.committed()
+            found = [entry for entry in await stage.entries(stage.default) if entry.leaf.run == PLAIN_RUN]
+            counts.append(sum(entry.leaf.kind != "run_head" for entry in found))
+        self.outcome.imported = {"lines": len(lines), "after_first": counts[0], "after_second": counts[1]}
+        self._check("import", counts == [len(lines)] * 2, f"{len(lines)} lines, {counts[0]} entries, then {counts[1]}")
+        teller.proves("the same line is one entry, however often it is sent.")
+        teller.leaves_open("show that no line is missing from the file: plain lines carry no producer's numbers.")
+
+    def _leaves(self) -> list[Leaf]:
+        return [entry.leaf for entry in self._entries]
+
+    def _record(self, payments: Payments) -> None:
+        teller, leaves, outcome = self._teller, self._leaves(), self.outcome
+        teller.act("What is on the record, counted from the entries in Postgres")
+        ledger, provider = counting.moved(leaves), counting.paid(payments.made())
+        outcome.money = {
+            "ledger": {action: str(amount) for action, amount in ledger.items()},
+            "provider": {action: str(amount) for action, amount in provider.items()},
+            "net": str(counting.net(ledger)),
+            "currency": CURRENCY,
+        }
+        detail = f"{_sums(ledger)}; the payment provider's own list: {_sums(provider)}"
+        self._check("money", ledger == provider and counting.net(ledger) == RIGHT_NET, detail)
+        announced = counting.announced(leaves, payments.made())
+        self._check(
+            "announced", announced, f"{len(payments.made())} payments, each recorded as started before it was made"
+        )
+        priced, claimed = counting.cost(leaves)
+        outcome.cost = {"priced": str(priced), "claimed": str(claimed), "currency": CURRENCY}
+        self._check("cost", 0 < priced == claimed, f"{priced} {CURRENCY} by the ledger's prices, {claimed} as claimed")
+        found = counting.vouched(leaves)
+        outcome.vouched = dict(found)
+        words = listed(f"{found[word]} {word}" for word in ("claimed", "signed", "attested"))
+        self._check("vouched", all(found[word] for word in ("claimed", "signed", "attested")), words)
+        same = counting.approved_as_executed(leaves)
+        self._check("approvals", same, "what was executed has the arguments that were approved, by digest")
+        named = [name for name in PERSONS if any(name.encode() in entry.raw for entry in self._entries)]
+        self._check("persons", not named, listed(named) or "no leaf holds a person's name; they stand as references")
+        rejected = [leaf for leaf in leaves if leaf.kind in ("rejected", "conflict")]
+        self._check("refused", not rejected, f"{len(rejected)} records refused")
+        teller.proves("the ledger's figures are those of a list that the agent did not write.")
+        teller.leaves_open("prove that the list of the payment provider is right.")
+
+    def _links(self) -> None:
+        teller = self._teller
+        teller.act("The twelve links of a run, and the entries that show them")
+        by_run = {told.run: links(self._of_run(told.run)) for told in self._told}
+        runs = {told.run for told in self._told}
+        together = links((entry.index, entry.leaf) for entry in self._entries if entry.leaf.run in runs)
+        teller.links(self._told, by_run)
+        self.outcome.runs = [self._run_summary(told, by_run[told.run]) for told in self._told]
+        self.outcome.links = {
+            name: {"held": link.held, "entries": [shown.index for shown in link.shown]}
+            for name, link in together.items()
+        }
+        missing = [name for name, link in together.items() if not link.held]
+        held = len(LINKS) - len(missing)
+        self._check(
+            "links", not missing, f"{held} of {len(LINKS)} are held" + (f", not {listed(missing)}" if missing else "")
+        )
+        child = next(told for told in self._told if told.parent)
+        started = self._of_run(child.run)[0][1].data
+        below = started.get("parent_run") == child.parent == started.get("root_run") and started.get("depth") == 1
+        self._check("run tree", below, f"{child.agent} worked at depth 1 below {child.parent}")
+        teller.proves("who asked, which policy and which person allowed it, what was done and what it cost are there.")
+        teller.leaves_open("say that the evidence is enough; that is for whoever reads it.")
+
+    def _of_run(self, run: str) -> list[tuple[int, Leaf]]:
+        return [(entry.index, entry.leaf) for entry in self._entries if entry.leaf.run == run]
+
+    def _run_summary(self, told: Told, found: dict[str, Link]) -> dict[str, Any]:
+        entries = self._of_run(told.run)
+        finished = next((leaf.data["status"] for _, leaf in entries if leaf.kind == "run_finished"), None)
+        held = [name for name, link in found.items() if link.held]
+        return {**asdict(told), "status": finished, "entries": len(entries), "links": held}
+
+    def _one_run(self) -> None:
+        first = self._told[0]
+        self._teller.act(f"One run, as the ledger has it: {first.ticket}, {first.run}")
+        self._teller.run([entry for entry in self._entries if entry.leaf.run == first.run])
+        self._teller.proves(
+            "each entry names the hash of the one before it in its run, and is a leaf of its log's tree."
+        )
+        self._teller.leaves_open("show content here: it is encrypted, and leaves hold only commitments to it.")
+
+    async def _verify(self, stage: Stage) -> dict[str, Report]:
+        teller = self._teller
+        teller.act("Verified: everything recomputed from Postgres")
+        url = stage.url("tally_auditor")
+        tenant = await verify(url, stage.keystore, tenant=stage.tenant.tenant)
+        whole = await verify(url, stage.keystore)
+        reports = {f"tenant {stage.tenant.tenant}": tenant, "the whole ledger": whole}
+        teller.verdicts(reports)
+        self.outcome.verdicts = {"tenant": _verdicts(tenant), "ledger": _verdicts(whole)}
+        findings = [found for report in reports.values() for found in report.findings]
+        self._check("integrity", tenant.integrity == whole.integrity == "ok", "no byte differs from what was signed")
+        self._check(
+            "completeness",
+            (tenant.completeness, whole.completeness) == ("ok", "unknown"),
+            f"{tenant.completeness} for the tenant: every number of every producer is there, every run ended;"
+            f" {whole.completeness} for the whole: the imported lines have no numbers to go by",
+        )
+        self._check(
+            "independence",
+            tenant.independence == whole.independence == "unwitnessed",
+            "unwitnessed: only the ledger's own keys signed. Whoever holds them, the database and every kept checkpoint"
+            " could rewrite it all; a witness elsewhere would close this, and there is none yet",
+        )
+        self._check("findings", not findings, listed(found.kind for found in findings) or "none")
+        teller.proves("nothing was edited, deleted, inserted or reordered since it was signed.")
+        teller.leaves_open("prove that what was reported is true, or that everything was reported.")
+        return reports
+
+    async def _tamper(self, stage: Stage, reports: dict[str, Report]) -> None:
+        teller = self._teller
+        teller.act("Tampered with, in a copy of the database")
+        entry = next(
+            entry
+            for entry in self._entries
+            if entry.leaf.kind == "tool_call" and entry.leaf.data["phase"] == "finished" and "effect" in entry.leaf.data
+        )
+        amount = entry.leaf.data["effect"]["amount"]
+        before, after = f'"amount":"{amount}"', f'"amount":"{amount[1:]}"'
+        async with copied(stage) as database:
+            done = await tamper(stage, database, entry, before, after)
+            teller.say(f"In the copy, {before} of entry {done.index} becomes {after}.")
+            self._check("triggers", bool(done.refusal), f"the first try: {done.refusal or 'not refused'}")
+            teller.say("So the superuser turns the triggers off, and tries again.")
+            found = await verify(stage.url("tally_auditor", database), stage.keystore)
+        teller.verdicts({"the copy": found})
+        teller.findings(found)
+        original = await verify(stage.url("tally_auditor"), stage.keystore)
+        self._judge(done, found, original)
+        teller.proves("an administrator of the database can't change an entry unnoticed.")
+        teller.leaves_open("undo the change: the ledger names what was touched, and backups and mirrors restore it.")
+
+    def _judge(self, done: Tampering, found: Report, original: Report) -> None:
+        hits = [item for item in found.findings if (item.log, item.index) == (done.log, done.index)]
+        named = next((item for item in hits if item.kind == "leaf_edited"), None)
+        self.outcome.tampering = {
+            **asdict(done),
+            "verdicts": _verdicts(found),
+            "finding": asdict(named) if named else None,
+            "findings": [asdict(item) for item in found.findings],
+            "original": _verdicts(original),
+        }
+        where = f"{done.log} at {done.index}"
+        self._check("tampering", named is not None and found.integrity == "failed", f"leaf_edited in {where}")
+        same = _verdicts(original) == self.outcome.verdicts["ledger"]
+        self._check("original", same and original.integrity == "ok", f"integrity {original.integrity}, as before")
+
+    def end(self) -> None:
+        """The last words."""
+        outcome, teller = self.outcome, self._teller
+        failed = [check["name"] for check in outcome.checks if not check["ok"]]
+        teller.act(f"Ended after {outcome.seconds} s; nothing runs on")
+        teller.say(
+            f"All {len(outcome.checks)} checks came out as they must."
+            if outcome.ok
+            else f"NOT as it must be: {listed(failed)}."
+        )
+        teller.say(f"Look around: TALLY_HOME={outcome.home} tally up, then tally show {outcome.runs[0]['run']}")
+
+
+def _verdicts(report: Report) -> dict[str, str]:
+    return {
+        "integrity": report.integrity,
+        "completeness": report.completeness,
+        "independence": report.independence,
+    }
+
+
+def _sums(sums: dict[str, Any]) -> str:
+    return listed(f"{action} {amount}" for action, amount in sorted(sums.items())) or "nothing"
