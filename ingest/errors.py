@@ -3,6 +3,9 @@
 IngestError
 ├── ConsumerEnded      this consumer can't go on: fenced out, or the ledger refused; another may
 ├── ClusterUnreachable Kafka does not answer
+├── ImportStopped      what was to be sent, or waited for, could not be to its end
+├── RejectedUnknown    no rejected entry has this id
+├── Unrepairable       a rejected record can't be sent again as it is
 └── Refused            a record that intake refuses; `code` is what the `rejected` entry says
 """
 
@@ -31,6 +34,18 @@ class ConsumerEnded(IngestError):
 
 class ClusterUnreachable(IngestError):
     """Kafka does not answer."""
+
+
+class ImportStopped(IngestError):
+    """Something could not be sent, or did not come to be on the record. Doing it again appends nothing twice."""
+
+
+class RejectedUnknown(IngestError):
+    """No rejected entry has this id."""
+
+
+class Unrepairable(IngestError):
+    """A rejected record can't be sent again as it is: it would be refused again."""
 
 
 class Refused(IngestError):

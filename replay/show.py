@@ -1,0 +1,144 @@
+"""A run's entries in order, with what became of their content.
+
+Guarantees: `disclosed` is said only of a value that opened under the keys its leaf names and is what the leaf commits
+to. Does not: verify leaves, chains or signatures; `tally verify` does.
+
+Verdicts of a field (log-format.md, "Content"): disclosed; withheld, no key store was given; erased, an erasure entry of
+the log names one of its keys; key_missing, a key is gone and no entry says why; tampered, it doesn't open or isn't what
+the leaf commits to, or its bytes are gone though its keys are there.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from ledger.content import commitment, open_field
+from ledger.db import Connection
+from ledger.errors import SealedFieldError
+from ledger.keystore import KeyStore
+from replay.errors import RunUnknown
+
+ROWS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RunShown:
+    """A run as design.md, "Commands", has it."""
+
+    run: str
+    log: str
+    entries: list[dict[str, Any]]
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return orjson.dumps(asdict(self)).decode()
+
+
+async def show_run(conn: Connection, keystore: KeyStore | None, run: str, tenant: str | None) -> RunShown:
+    """The entries of a run by place in its chain. Raises RunUnknown."""
+    log = await _log_of(conn, run, tenant)
+    erased = await _erased(conn, log)
+    entries: list[dict[str, Any]] = []
+    cursor = conn.cursor(binary=True)
+    await cursor.execute(
+        "SELECT e.index, e.leaf, c.pointers, c.types, c.sealed FROM entries e"
+        " LEFT JOIN content c ON c.log = e.log AND c.index = e.index"
+        " WHERE e.log = %b AND e.run = %b ORDER BY e.run_seq",
+        (log, run),
+    )
+    while rows := await cursor.fetchmany(ROWS_AT_ONCE):
+        leaves = [orjson.loads(row[1]) for row in rows]
+        keys = _keys(keystore, leaves)
+        for (index, _, pointers, types, sealed), leaf in zip(rows, leaves, strict=True):
+            held = dict(zip(pointers or (), zip(types or (), sealed or (), strict=True), strict=True))
+            entries.append(
+                {
+                    "index": index,
+                    "id": leaf["id"],
+                    "run_seq": leaf["run_seq"],
+                    "kind": leaf["kind"],
+                    "time": leaf["time"],
+                    "actor": leaf["actor"],
+                    "data": leaf["data"],
+                    "source": leaf["source"],
+                    "content": {
+                        pointer: _field(leaf, pointer, committed, held.get(pointer), keys, erased)
+                        for pointer, committed in (leaf["commit"] or {}).items()
+                    },
+                }
+            )
+    return RunShown(run, log, entries)
+
+
+async def _log_of(conn: Connection, run: str, tenant: str | None) -> str:
+    cursor = await conn.execute(
+        "SELECT tenant, log FROM runs WHERE run = %(run)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)"
+        " ORDER BY tenant",
+        {"run": run, "tenant": tenant},
+    )
+    found = await cursor.fetchall()
+    if not found:
+        whose = f" of tenant {tenant}" if tenant is not None else ""
+        raise RunUnknown(f"there is no run {run}{whose} on the record")
+    if len(found) > 1:
+        raise RunUnknown(f"run {run} is of several tenants, {', '.join(row[0] for row in found)}: name one, --tenant T")
+    return str(found[0][1])
+
+
+async def _erased(conn: Connection, log: str) -> frozenset[str]:
+    """The key references that erasure entries of a log name."""
+    cursor = await conn.execute("SELECT leaf FROM entries WHERE log = %s AND kind = 'erasure'", (log,))
+    refs: set[str] = set()
+    for (leaf,) in await cursor.fetchall():
+        refs.update(orjson.loads(leaf)["data"].get("keys", ()))
+    return frozenset(refs)
+
+
+def _keys(keystore: KeyStore | None, leaves: Sequence[dict[str, Any]]) -> dict[str, bytes] | None:
+    if keystore is None:
+        return None
+    refs = {ref for leaf in leaves for said in (leaf["commit"] or {}).values() for ref in said["k"]}
+    return keystore.keys_by_ref(sorted(refs))
+
+
+def _field(
+    leaf: dict[str, Any],
+    pointer: str,
+    committed: dict[str, Any],
+    held: tuple[str, bytes | None] | None,
+    keys: dict[str, bytes] | None,
+    erased: frozenset[str],
+) -> dict[str, Any]:
+    refs = committed["k"]
+    if not erased.isdisjoint(refs):
+        return {"verdict": "erased"}
+    if keys is None:
+        return {"verdict": "withheld"}
+    if any(ref not in keys for ref in refs):
+        return {"verdict": "key_missing"}
+    type, sealed = held if held is not None else ("", None)
+    if sealed is None:
+        return {"verdict": "tampered"}
+    log, id = leaf["log"], leaf["id"]
+    try:
+        salt, value = open_field([keys[ref] for ref in refs], sealed, log, id, pointer, type)
+    except SealedFieldError:
+        return {"verdict": "tampered"}
+    if b64encode(commitment(salt, log, id, pointer, type, value)).decode() != committed["c"]:
+        return {"verdict": "tampered"}
+    return {"verdict": "disclosed", "value": as_text(type, value)}
+
+
+def as_text(type: str, value: bytes) -> str:
+    """A value as it is shown: the exact text of JSON and of plain text, base64 of other bytes."""
+    if type != "application/octet-stream":
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            pass
+    return b64encode(value).decode()

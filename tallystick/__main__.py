@@ -1,0 +1,22 @@
+"""The command `tally`. See tallystick/cli."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit with its status: 0 done and fine, 1 a finding, 2 could not do it."""
+    try:
+        from tallystick.cli.run import run
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f"tally: the package {error.name} is not installed: this is the part of Tallystick that a runtime needs. "
+            "Install the rest with: pip install 'tallystick[server]'\n"
+        )
+        sys.exit(2)
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

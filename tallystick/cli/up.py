@@ -1,0 +1,31 @@
+"""`tally up`."""
+
+from __future__ import annotations
+
+from tallystick.cli.output import note
+
+
+def up() -> None:
+    """Run everything until stopped: Postgres, Kafka and the consumer.
+
+    Servers are embedded ones, under TALLY_HOME, unless TALLY_POSTGRES_URL or TALLY_KAFKA_BOOTSTRAP name yours. When all
+    is ready, addresses and passwords are in $TALLY_HOME/endpoints.json, where the other commands find them.
+
+    \b
+    Examples:
+      tally up
+      TALLY_HOME=/srv/tally tally up
+    """
+    from tallystick.cli.until_signal import until_signal
+    from tallystick.endpoints import hold
+    from tallystick.settings import load_settings
+
+    settings = load_settings()
+    with hold(settings) as home:
+        from tallystick.logs import configure
+        from tallystick.servers.progress import progress_bar
+        from tallystick.up import serve
+
+        configure()
+        with progress_bar() as report:
+            until_signal(serve(settings, home, note, report))

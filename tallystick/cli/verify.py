@@ -1,0 +1,92 @@
+"""`tally verify`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tallystick.cli.output import AsJson, note, progress, put
+
+if TYPE_CHECKING:
+    from ledger.verify import Report
+    from tallystick.cli.connect import Servers
+
+FINDINGS_SHOWN_MAX = 50  # to a person; --json has them all
+
+
+def verify(
+    log: Annotated[list[str] | None, typer.Option(metavar="ORIGIN", help="Only this log; may be given again.")] = None,
+    tenant: Annotated[str | None, typer.Option(metavar="T", help="Only this tenant's logs.")] = None,
+    known_checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A checkpoint kept from before; its log must be that one, grown."),
+    ] = None,
+    since_verified: Annotated[
+        bool,
+        typer.Option("--since-verified", help="Read only what came since the last full pass; says what it left out."),
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Recompute everything from Postgres and compare: leaves, chains, trees, signatures, content, accounts, heads.
+
+    Three verdicts, never one: integrity, completeness, independence. Exit status 1 if integrity isn't ok, completeness
+    is gaps, or independence is failed.
+
+    \b
+    Examples:
+      tally verify
+      tally verify --known-checkpoint yesterday/checkpoint --json
+      tally verify --tenant acme --since-verified
+    """
+    from tallystick.cli.connect import servers
+
+    known = known_checkpoint.read_bytes() if known_checkpoint is not None else None
+    report = asyncio.run(_verify(servers(), log, tenant, known, since_verified))
+    if as_json:
+        put(report.to_json())
+    else:
+        _tell(report)
+    return report.exit_status
+
+
+async def _verify(
+    of: Servers, logs: list[str] | None, tenant: str | None, known: bytes | None, since_verified: bool
+) -> Report:
+    from ledger.verify import verify as recompute
+    from tallystick.cli.connect import auditor, keystore_to_read
+
+    async with auditor(of):
+        pass  # says what to do where there is no ledger
+    with keystore_to_read(of.settings) as keystore, progress() as report:
+        return await recompute(
+            of.postgres,
+            keystore,
+            logs=logs or None,
+            tenant=tenant,
+            known_checkpoint=known,
+            since_verified=since_verified,
+            progress=report,
+        )
+
+
+def _tell(report: Report) -> None:
+    put(f"integrity     {report.integrity}")
+    put(f"completeness  {report.completeness}")
+    put(f"independence  {report.independence}")
+    entries = sum(log.size for log in report.logs)
+    put(f"{len(report.logs):,} logs, {entries:,} entries")
+    for origin, size in sorted(report.not_reread.items()):
+        put(f"not read again: the first {size:,} entries of {origin}")
+    for finding in report.findings[:FINDINGS_SHOWN_MAX]:
+        at = finding.log if finding.index is None else f"{finding.log} {finding.index}"
+        put(f"{finding.kind}  {at}: {finding.detail}")
+    more = len(report.findings) - FINDINGS_SHOWN_MAX
+    if more > 0:
+        put(f"and {more:,} findings more; --json lists them")
+    sys.stdout.flush()
+    if report.independence == "unwitnessed":
+        note("unwitnessed: nobody outside this ledger has cosigned; keep checkpoints where its operators can't write")
