@@ -132,6 +132,17 @@ def test_the_page_of_kinds_is_what_the_schemas_say() -> None:
     assert kinds_table.page_with_tables(page) == page, "run: python -m tests.docs.kinds_table"
 
 
+def test_every_reason_for_a_rejection_is_told() -> None:
+    from schemas.errors import CODES
+
+    sources = "".join(text_of(file) for file in (ROOT / "ingest").glob("*.py"))
+    codes = CODES | set(re.findall(r'(?:Refused|Rejection)\(\s*"([a-z_]+)"', sources))
+    page = text_of(ROOT / "docs" / "operations.md")
+    part = page[page.index("## Rejected records") :]
+    rows = re.findall(r"^\| (`[a-z_`, ]+) \|", part, re.MULTILINE)
+    assert codes - set(re.findall(r"[a-z_]+", " ".join(rows))) == set()
+
+
 # Examples
 
 
