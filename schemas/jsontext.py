@@ -2,8 +2,8 @@
 
 The fast parsers decide for well-behaved records. This one decides for the rest: it keeps the text of content that holds
 duplicate members, lone surrogates, integers of any length or nesting beyond their limits, and still refuses what is not
-JSON (RFC 8259). It never recurses. It is slow (about 0.4 µs a token), and only records that a fast parser refused pay
-for it.
+JSON (RFC 8259). Its own scanner never recurses and is slow (about 0.5 µs a token): only deep nesting and the normal
+form of texts that a fast parser refused pay for it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import orjson
 from schemas.errors import ProfileError, Rejection
 
 NESTING_MAX: Final = 10_000  # levels that content may have; no reader downstream recurses that far
+DEEP_CHARACTERS_MAX: Final = 1_048_576  # what may nest beyond the C parser: seconds of work stay tenths of one
 EXPONENT_MAX: Final = 1_000  # places that the normal form writes out; beyond, a number keeps an exponent
 
 _TOKEN = re.compile(
@@ -27,6 +28,7 @@ _TOKEN = re.compile(
     rb"|(true|false|null)|([\[\]{},:]))"
 )
 _SPACE = re.compile(rb"[ \t\n\r]*+")
+_TEXT_SPACE = re.compile(r"[ \t\n\r]*+")
 STRING, NUMBER, WORD, MARK, NAME = 1, 2, 3, 4, 5  # what a token is; the first four are the pattern's groups
 _VALUE, _VALUE_OR_END, _NAME, _NAME_OR_END, _COLON, _AFTER = range(6)  # what may come next; the order counts
 _NUMBER_PARTS = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
@@ -34,8 +36,17 @@ _NUMBER_PARTS = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 _SORTS_APART = re.compile(rb"[\xf0-\xf4]|\\u")
 
 
-def tokens(text: bytes) -> Iterator[tuple[int, int, int]]:
-    """The text's tokens as (what, start, end), one by one, the grammar checked as they come.
+def _refuse_constant(word: str) -> None:
+    raise ValueError(word)
+
+
+# Builds as little as it can: numbers and objects become a boolean as soon as they are read.
+_SCANNER = json.JSONDecoder(object_pairs_hook=bool, parse_int=bool, parse_float=bool, parse_constant=_refuse_constant)
+
+
+def tokens(text: bytes, whole: bool = True) -> Iterator[tuple[int, int, int]]:
+    """The text's tokens as (what, start, end), one by one, the grammar checked as they come. Not `whole`: of the value
+    that the text begins with.
 
     Raises Rejection `not_json`, or `too_deep` beyond NESTING_MAX, when it gets there: run it to the end to be sure.
     """
@@ -78,6 +89,8 @@ def tokens(text: bytes) -> Iterator[tuple[int, int, int]]:
         if not good:
             raise Rejection("not_json", f"expected JSON, stopped at byte {start}")
         yield what, start, position
+    if not whole:
+        return
     space = _SPACE.match(text, position)
     if space is None or space.end() != len(text):
         raise Rejection("not_json", f"expected the end of the text at byte {position}")
@@ -95,42 +108,73 @@ def members(text: bytes) -> list[tuple[bytes, bytes]]:
     Repeated names come repeatedly. Raises Rejection `not_json`, `too_deep`, or `schema` for another value than an
     object.
     """
-    parts: list[tuple[bytes, bytes]] = []
-    name = b""
-    for is_name, start, end in _parts(text, 0x7B, "an object"):
-        if is_name:
-            name = text[start:end]
-        else:
-            parts.append((name, text[start:end]))
-    return parts
+    parts = _parts(text, "{", "}", "an object")
+    return [(name.encode(), value.encode()) for name, value in parts]
 
 
 def items(text: bytes) -> list[bytes]:
     """The exact texts of the items of the array in this text; raises as `members` does."""
-    return [text[start:end] for _, start, end in _parts(text, 0x5B, "an array")]
+    return [value.encode() for _, value in _parts(text, "[", "]", "an array")]
 
 
-def _parts(text: bytes, opening: int, expected: str) -> Iterator[tuple[bool, int, int]]:
-    """Where the names and values right inside the text's one container stand."""
-    depth, value_start, is_container = 0, 0, False
-    for what, start, end in tokens(text):
-        if depth == 0 and not is_container:
-            if text[start] != opening:
-                check(text)  # what is not JSON at all is told first
-                raise Rejection("schema", f"expected {expected}")
-            is_container, depth = True, 1
-            continue
-        byte = text[start] if what == MARK else 0
-        if byte == 0x5B or byte == 0x7B:
-            if depth == 1:
-                value_start = start
-            depth += 1
-        elif byte == 0x5D or byte == 0x7D:
-            depth -= 1
-            if depth == 1:
-                yield False, value_start, end
-        elif depth == 1 and what != MARK:
-            yield what == NAME, start, end
+def _parts(text: bytes, opening: str, closing: str, expected: str) -> list[tuple[str, str]]:
+    """Names (in an object) and values right inside the text's one container. Values are skipped at C speed by Python's
+    own parser, which takes everything that content may hold but deep nesting; that, `tokens` delimits."""
+    try:
+        whole = text.decode()
+    except UnicodeDecodeError as wrong:
+        raise Rejection("not_json", f"expected UTF-8, got another byte at {wrong.start}") from None
+    position = _skip_space(whole, 0)
+    if whole[position : position + 1] != opening:
+        check(text)  # what is not JSON at all is told first
+        raise Rejection("schema", f"expected {expected}")
+    parts: list[tuple[str, str]] = []
+    position = _skip_space(whole, position + 1)
+    more = whole[position : position + 1] != closing
+    while more:
+        name = ""
+        if opening == "{":
+            start, position = position, _skip_value(whole, position, '"')
+            name = whole[start:position]
+            position = _expect(whole, position, ":")
+        start, position = position, _skip_value(whole, position)
+        parts.append((name, whole[start:position]))
+        position = _skip_space(whole, position)
+        more = whole[position : position + 1] == ","
+        if more:
+            position = _skip_space(whole, position + 1)
+    if _expect(whole, position, closing) != len(whole):
+        raise Rejection("not_json", "expected the end of the text after its container")
+    return parts
+
+
+def _skip_space(text: str, position: int) -> int:
+    match = _TEXT_SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _expect(text: str, position: int, mark: str) -> int:
+    position = _skip_space(text, position)
+    if text[position : position + 1] != mark:
+        raise Rejection("not_json", f"expected {mark} at character {position}")
+    return _skip_space(text, position + 1)
+
+
+def _skip_value(text: str, position: int, first: str = "") -> int:
+    """The end of the value that begins here. `first`: what it has to begin with."""
+    try:
+        if not text.startswith(first, position):
+            raise ValueError
+        return _SCANNER.raw_decode(text, position)[1]
+    except ValueError:
+        raise Rejection("not_json", f"expected JSON, stopped after character {position}") from None
+    except RecursionError:
+        pass
+    if len(text) > DEEP_CHARACTERS_MAX:
+        raise Rejection("too_deep", f"expected fewer levels in a text of more than {DEEP_CHARACTERS_MAX} characters")
+    rest = text[position:].encode()
+    end = max(end for _, _, end in tokens(rest, whole=False))
+    return position + len(rest[:end].decode())
 
 
 def name_text(quoted: bytes) -> str:

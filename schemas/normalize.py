@@ -32,6 +32,7 @@ Raw = Mapping[str, "bytes | msgspec.Raw"]
 
 # The members whose JSON text the ledger's keyed digest `data.arguments` is made of.
 _DIGESTED: Final = frozenset({"tool_call", "approval_request", "approval_decision"})
+ODD_DIGEST_BYTES_MAX: Final = 1_048_576  # of content with duplicate members, lone surrogates or deep nesting
 _ATTRIBUTES: Final = frozenset(
     {"specversion", "type", "id", "source", "subject", "time", "sequence", "producerid", "tenant", "traceparent"}
     | {"datasubject", "datacontenttype", "data"}
@@ -258,7 +259,7 @@ def _event(attributes: dict[str, Any], data: dict[str, Any], texts: Raw, structu
         persons,
         _subjects(get("datasubject")),
         len(unmapped),
-        bytes(texts["input"]) if kind.name in _DIGESTED and "input" in texts else None,
+        _digest_input(texts["input"]) if kind.name in _DIGESTED and "input" in texts else None,
         sent_id,
         attestation,
     )
@@ -366,10 +367,25 @@ def _known_parts(text: bytes, nested: Nested, pointer: str, where: str) -> tuple
     return known, unknown
 
 
+def _digest_input(text: bytes | msgspec.Raw) -> bytes | None:
+    """The text to digest; none for a large one that no fast parser takes, whose normal form would cost seconds."""
+    if type(text) is bytes and len(text) > ODD_DIGEST_BYTES_MAX:
+        try:
+            jsontext.parse_strict(text)
+        except ValueError:
+            return None
+    return bytes(text)
+
+
 def _attested(texts: Raw) -> bytes:
     """What an attestation is over: the normal form of `data` as sent, without the attestation itself."""
-    others = [(name, bytes(text)) for name, text in texts.items() if name != "attestation"]
-    return jsontext.normal_form(raw_object(others))
+    others = raw_object((name, bytes(text)) for name, text in texts.items() if name != "attestation")
+    if len(others) > ODD_DIGEST_BYTES_MAX:
+        try:
+            jsontext.parse_strict(others)
+        except ValueError:
+            raise Rejection("schema", f"data: too odd to be attested above {ODD_DIGEST_BYTES_MAX} bytes") from None
+    return jsontext.normal_form(others)
 
 
 # -- attributes -----------------------------------------------------------------------------------------------------
@@ -493,5 +509,5 @@ def normalize_draft(draft: Draft) -> Event:
         list(draft.persons),
         draft.subjects,
         len(raw),
-        digested if kind.name in _DIGESTED else None,
+        _digest_input(digested) if kind.name in _DIGESTED and digested is not None else None,
     )

@@ -151,6 +151,34 @@ def test_the_normal_form_of_anything_is_bytes_or_an_error_of_ours(text: bytes) -
         normal_form(text)
 
 
+def test_deep_values_are_delimited_among_others() -> None:
+    deep = "[" * 3_000 + '"\u00e9]"' + "]" * 3_000
+    text = f'{{ "a":1,"\u00e9": {deep} ,"a" : {deep}}} '.encode()
+    assert jsontext.members(text) == [(b'"a"', b"1"), ('"\u00e9"'.encode(), deep.encode()), (b'"a"', deep.encode())]
+    assert jsontext.items(f"[{deep},1]".encode()) == [deep.encode(), b"1"]
+    with pytest.raises(Rejection, match="too_deep"):
+        jsontext.items(b"[" * 3_000 + b'"' + b"x" * jsontext.DEEP_CHARACTERS_MAX + b'"' + b"]" * 3_000)
+
+
+@given(some.json_text().map(str.encode), st.data())
+def test_members_refuse_what_is_not_json(text: bytes, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(text) - 1))
+    changed = text[:place] + data.draw(st.binary(max_size=2)) + text[place + 1 :]
+    for parts in (jsontext.members, jsontext.items):
+        refused = None
+        try:
+            parts(changed)
+        except Rejection as wrong:
+            refused = wrong.code
+        try:
+            value = _python(changed)
+        except (ValueError, UnicodeDecodeError):
+            assert refused == "not_json"
+        else:
+            wanted = tuple if parts is jsontext.members else list
+            assert refused == (None if type(value) is wanted else "schema")
+
+
 def test_a_huge_exponent_stays_short() -> None:
     assert len(normal_form(b"1e" + b"9" * 100)) < 120
     assert len(normal_form(b"1e-" + b"9" * 10_000)) < 5_000

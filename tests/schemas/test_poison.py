@@ -188,6 +188,17 @@ def test_a_record_of_ten_megabytes_is_decided() -> None:
         normalize_structured(b"x" * 10_000_000)
 
 
+def test_a_large_odd_input_is_kept_but_not_digested() -> None:
+    odd = b'{"a":1,"a":"' + b"x" * 1_100_000 + b'"}'
+    event = normalize_structured(_with(b'"input":' + odd))
+    assert event.content[0].value == odd
+    assert event.digest_input is None
+    plain = b'"' + b"x" * 1_100_000 + b'"'
+    assert normalize_structured(_with(b'"output":"\\ud800","input":' + plain)).digest_input == plain
+    with pytest.raises(Rejection, match="attested"):
+        normalize_structured(_with(b'"attestation":{"key":"k","value":"v"},"input":' + odd))
+
+
 def test_a_tombstone_is_refused() -> None:
     headers = [("ce_specversion", b"1.0"), ("ce_type", b"tallystick.span.v1"), ("ce_id", b"1"), ("ce_source", b"s")]
     with pytest.raises(Rejection, match="tombstone"):
