@@ -50,7 +50,8 @@ async def stack(home: Path, progress: Report = silent) -> AsyncIterator[Stack]:
         except BaseException:
             # The other one must get to its own clean-up before we go.
             for start in starts:
-                start.cancel()
+                if not start.cancelling():  # a second time would cut its clean-up short
+                    start.cancel()
             await asyncio.gather(*starts, return_exceptions=True)
             raise
         try:

@@ -19,6 +19,7 @@ import asyncio
 import base64
 import contextlib
 import shutil
+import signal
 import time
 import uuid
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Self
 
 from tallystick.errors import ServerError
 from tallystick.servers import diagnose, fetch, java, ports
+from tallystick.servers.classes import ClassArchive
 from tallystick.servers.home import Lock, advice, make_folder, need_space, reason, sync_folder, write_atomically
 from tallystick.servers.process import Command, Guarded
 from tallystick.servers.progress import Report, silent
@@ -73,6 +75,7 @@ class EmbeddedKafka:
         self._properties = self.folder / "server.properties"
         self._lock = Lock(self.folder / "lock", "Kafka")
         self._server: Guarded | None = None
+        self._archive: ClassArchive | None = None
 
     @property
     def pid(self) -> int:
@@ -109,6 +112,7 @@ class EmbeddedKafka:
         try:
             if self._server is not None:
                 await self._server.stop()
+                self._settle_archive(self._server.status)
         finally:
             self._server = None
             self._lock.release()
@@ -136,16 +140,26 @@ class EmbeddedKafka:
         temporary = self.folder / "tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(mode=0o700)
+        self._archive = ClassArchive(program, class_path)
         base = [str(program), *JVM, f"-Djava.io.tmpdir={temporary}", f"-XX:ErrorFile={self.folder}/crash-%p.log"]
         base += ["-cp", class_path]
+        once, always = self._archive.use(), self._archive.use_or_make()
         first = not self._data.exists()
         what = "Starting a new Kafka" if first else "Starting Kafka"
         self._report(what, 0, 2)
         if first:
-            await self._format(base)
+            await self._format([*base, *once])
         self._report(what, 1, 2)
-        await self._run(base)
+        await self._run([*base, *always])
         self._report(what, 2, 2)
+
+    def _settle_archive(self, status: int | None) -> None:
+        """Keep what Java wrote about its classes, if it came to the end of its run by our signal."""
+        if self._archive is not None:
+            if status in (0, 128 + signal.SIGTERM):
+                self._archive.keep()
+            else:
+                self._archive.discard()
 
     async def _format(self, base: list[str]) -> None:
         """Make the cluster's folder aside, and rename it into place when it is whole."""

@@ -104,20 +104,25 @@ class Guarded:
         self._read_status()
 
     async def stop(self) -> None:
-        """End the server and wait for its end. Harmless when it has ended already."""
+        """End the server and wait for its end. Harmless when it has ended already.
+
+        Cancelled, it still waits (and holds up the loop for it): what was started here does not stay behind.
+        """
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
-                self._process.stdin.close()
+                self._process.stdin.close()  # the guard sees the end of it, and does the rest
         deadline = time.monotonic() + self._patience_s
         try:
             while self.running and time.monotonic() < deadline:  # noqa: ASYNC110  (as above)
                 await asyncio.sleep(0.01)
         finally:
-            if self.running:
+            try:
+                self._process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(self.pid, signal.SIGKILL)  # still the guard's child, so the number can't be another's
                 self._process.kill()
-            self._process.wait()
+                self._process.wait()
             self._read_status()
             _close(self._process)
 
