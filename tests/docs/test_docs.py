@@ -167,7 +167,7 @@ def test_compose_uses_settings_and_commands_that_exist() -> None:
         assert services[name]["command"][0] in command_tree()
     assert services["postgres"]["image"] == "postgres:18"
     assert services["kafka"]["image"] == "apache/kafka:4.3.1"
-    assert all("healthcheck" in services[name] for name in ("postgres", "kafka"))
+    assert all("healthcheck" in services[name] for name in ("postgres", "kafka", "ingest"))
 
 
 def test_the_image_holds_every_package() -> None:
