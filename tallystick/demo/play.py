@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from importlib import resources
@@ -98,7 +99,7 @@ class _Acts:
         self._told = story.told
         self._record(shop.payments)
         self._links()
-        self._one_run()
+        await self._one_run(stage)
         progress = await stage.end_consumer()
         self._check("intake", not progress.failures, f"{progress.records} records read, {progress.failures} failures")
         reports = await self._verify(stage)
@@ -217,14 +218,25 @@ class _Acts:
         held = [name for name, link in found.items() if link.held]
         return {**asdict(told), "status": finished, "entries": len(entries), "links": held}
 
-    def _one_run(self) -> None:
-        first = self._told[0]
-        self._teller.act(f"One run, as the ledger has it: {first.ticket}, {first.run}")
-        self._teller.run([entry for entry in self._entries if entry.leaf.run == first.run])
-        self._teller.proves(
-            "each entry names the hash of the one before it in its run, and is a leaf of its log's tree."
+    async def _one_run(self, stage: Stage) -> None:
+        teller, first = self._teller, self._told[0]
+        teller.act(f"One run, as the ledger has it: {first.ticket}, {first.run}")
+        teller.run([entry for entry in self._entries if entry.leaf.run == first.run])
+        teller.say("Each also holds, sealed: the persons it names, and the signed bytes with their signature.")
+        opened = (await stage.shown(first.run, with_keys=True)).entries
+        closed = (await stage.shown(first.run, with_keys=False)).entries
+        verdicts = [
+            Counter(said["verdict"] for entry in of for said in entry["content"].values()) for of in (opened, closed)
+        ]
+        total = sum(verdicts[0].values())
+        self._check(
+            "content",
+            total > 0 and verdicts == [{"disclosed": total}, {"withheld": total}],
+            f"{total} fields open with the key store, each as its leaf commits to; without it none does",
         )
-        self._teller.leaves_open("show content here: it is encrypted, and leaves hold only commitments to it.")
+        teller.say(f"What was asked, opened: {opened[0]['content']['/request']['value']}")
+        teller.proves("each entry names the hash of the one before it in its run, and commits to what is sealed.")
+        teller.leaves_open("keep content from whoever holds the key store.")
 
     async def _verify(self, stage: Stage) -> dict[str, Report]:
         teller = self._teller
@@ -246,8 +258,8 @@ class _Acts:
         self._check(
             "independence",
             tenant.independence == whole.independence == "unwitnessed",
-            "unwitnessed: only the ledger's own keys signed. Whoever holds them, the database and every kept checkpoint"
-            " could rewrite it all; a witness elsewhere would close this, and there is none yet",
+            "unwitnessed: only the ledger's own keys signed. Whoever holds them, the database and all that was"
+            " published could rewrite everything; a witness elsewhere would close this, and there is none yet",
         )
         self._check("findings", not findings, listed(found.kind for found in findings) or "none")
         teller.proves("nothing was edited, deleted, inserted or reordered since it was signed.")
@@ -274,8 +286,8 @@ class _Acts:
         teller.findings(found)
         original = await verify(stage.url("tally_auditor"), stage.keystore)
         self._judge(done, found, original)
-        teller.proves("an administrator of the database can't change an entry unnoticed.")
-        teller.leaves_open("undo the change: the ledger names what was touched, and backups and mirrors restore it.")
+        teller.proves("whoever has the database, but not the signing keys, can't change an entry unnoticed.")
+        teller.leaves_open("undo the change: what was touched is named, and a backup has to give it back.")
 
     def _judge(self, done: Tampering, found: Report, original: Report) -> None:
         hits = [item for item in found.findings if (item.log, item.index) == (done.log, done.index)]

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ from ledger.leaf import Leaf, parse_leaf
 from ledger.note import vkey_text
 from ledger.registry import Registry, Tenant
 from ledger.seal import Sealer
+from replay.show import RunShown, show_run
 from tallystick.demo.story import PRODUCER_KEY, REVIEWER_KEY, Keys
 from tallystick.errors import TallyError
 from tallystick.servers import TOPICS, ensure_topics, stack
@@ -64,7 +65,6 @@ class Stage:
     keys: Keys
     _consumer: Consumer
     _consuming: asyncio.Task[Progress]
-    _ended: bool = field(default=False)
 
     def url(self, role: str | None, database: str = DATABASE) -> str:
         """The demo's Postgres, as one of the ledger's roles or as the superuser."""
@@ -73,8 +73,8 @@ class Stage:
     async def send_lines(self, lines: Sequence[bytes], file: str) -> None:
         """Send lines of the plain step form, unchanged, as `tally import` does."""
         producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, acks="all", enable_idempotence=True)
-        await producer.start()
         try:
+            await producer.start()
             for number, line in enumerate(lines, 1):
                 headers = [(FORM_HEADER, b"plain"), (FILE_HEADER, file.encode()), (LINE_HEADER, b"%d" % number)]
                 await producer.send_and_wait(
@@ -105,8 +105,8 @@ class Stage:
 
     async def _ends(self) -> dict[tuple[str, int], int]:
         consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, group_id=None)
-        await consumer.start()
         try:
+            await consumer.start()
             places = [TopicPartition(topic, n) for topic in READ_TOPICS for n in range(TOPICS[topic])]
             found: dict[TopicPartition, int] = await consumer.end_offsets(places)
             return {(place.topic, place.partition): end for place, end in found.items()}
@@ -126,6 +126,11 @@ class Stage:
             )
             rows = [(index, bytes(leaf)) for index, leaf in await cursor.fetchall()]
         return [Entry(index, raw, parse_leaf(raw)) for index, raw in rows]
+
+    async def shown(self, run: str, *, with_keys: bool) -> RunShown:
+        """A run as `tally show` shows it: with the key store, or as somebody who lacks it."""
+        async with await connect(self.url("tally_auditor"), "tally_auditor", application="tallystick demo") as conn:
+            return await show_run(conn, self.keystore if with_keys else None, run, self.tenant.tenant)
 
 
 @asynccontextmanager

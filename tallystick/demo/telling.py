@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from tallystick.demo.stage import Entry
 from tallystick.demo.story import Told
 
 WIDTH_MAX: Final = 132  # a wider table is harder to read, not easier
+
+_IN_EVERY: Final = re.compile(r"/(actor/|received)")  # of a signed entry; told once, not in every line
 
 
 class Teller:
@@ -60,7 +63,7 @@ class Teller:
         table = self._table("index", "kind", "vouched", "what the leaf says in the clear", "sealed content")
         for entry in entries:
             leaf = entry.leaf
-            sealed = " ".join(pointer.lstrip("/") for pointer in leaf.commit or {})
+            sealed = " ".join(pointer.lstrip("/") for pointer in leaf.commit or {} if not _IN_EVERY.match(pointer))
             said = Text(summary(leaf), overflow="fold")
             table.add_row(str(entry.index), leaf.kind, leaf.data.get("vouched", "ledger"), said, Text(sealed))
         self._console.print(Padding(table, (0, 0, 0, 3), expand=False))
