@@ -54,6 +54,7 @@ KAFKA_COMMIT_EVERY_S = 5.0  # only lag tools read it
 WATCH_EVERY_S = 2.0
 RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 FLUSH_S = 15.0
+REFUSALS_MAX = 5  # one after another, by a server that answers
 
 # A rejection for one of these may only mean that the registry was read before the tenant or key was added.
 _REGISTRY_REASONS = frozenset({"unknown_tenant", "bad_signature"})
@@ -112,6 +113,7 @@ class Consumer:
         self._committing = False
         self._flushing = False
         self._active_at = time.monotonic()
+        self._refusals = 0
 
     async def run(self, *, until_idle_s: float | None = None) -> Progress:
         """Consume until stopped, or until every partition is drained and nothing came for `until_idle_s`.
@@ -310,8 +312,14 @@ class Consumer:
             except psycopg.Error as error:
                 self.progress.failures += 1
                 log.warning("append failed; going on from the stored offsets", error=str(error).split("\n")[0])
+                if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+                    self._refusals += 1  # not a lost server: the same batch may be refused for ever
+                    if self._refusals >= REFUSALS_MAX:
+                        self.end(ConsumerEnded(f"Postgres refuses the batch: {error}"))
+                        return
                 await self._recover(generation)
                 return
+        self._refusals = 0
         for account in outcome.accounts:
             held = self._held.get((account.topic, account.partition))
             if held is not None and held.position.epoch == account.epoch:

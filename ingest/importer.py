@@ -177,12 +177,13 @@ class Publisher:
         try:
             await self._producer.start()
             self.sent.cluster, _ = await describe(self._producer.client, [self._topic])
-            await self._producer.partitions_for(self._topic)
+            cluster = await self._producer.client.fetch_all_metadata()
         except (KafkaError, ClusterUnreachable) as error:
             await self._producer.stop()
-            raise ClusterUnreachable(
-                f"Kafka at {self._bootstrap} takes nothing for {self._topic}: {error!r}"
-            ) from error
+            raise ClusterUnreachable(f"Kafka at {self._bootstrap} can't be reached: {error!r}") from error
+        if self._topic not in cluster.topics():
+            await self._producer.stop()
+            raise ImportStopped(f"Kafka at {self._bootstrap} has no topic {self._topic}; `tally ingest` makes it")
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -412,7 +412,7 @@ class Appender:
         for account in accounts:
             source = {
                 "ledger": f"intake/{account.cluster}/{account.topic}/{account.topic_id or '-'}"
-                f"/{account.partition}/{account.first}"
+                f"/{account.partition}/{account.first}/{account.epoch}"
             }
             data = {
                 "cluster": account.cluster,
