@@ -11,7 +11,10 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+
+from tallystick.errors import TallyError
 
 __all__ = ["main"]
 
@@ -27,6 +30,11 @@ def main(home: Path | None = None, *, as_json: bool = False) -> int:
     """
     from rich.console import Console
 
+    if find_spec("pydantic_ai") is None:
+        raise TallyError(
+            "the package pydantic-ai-slim, which the demo's agents are made with, is not installed",
+            "Install it: pip install 'tallystick[server,demo]'.",
+        )
     from tallystick.demo.play import play
     from tallystick.demo.telling import WIDTH_MAX
     from tallystick.servers.home import make_folder
@@ -36,10 +44,10 @@ def main(home: Path | None = None, *, as_json: bool = False) -> int:
     if not console.is_terminal:
         console = Console(quiet=as_json, highlight=False, width=WIDTH_MAX)
     with _logging_to(home / LOG_FILE):
-        outcome = asyncio.run(play(home, console))
+        summary = asyncio.run(play(home, console))
     if as_json:
-        sys.stdout.write(outcome.to_json() + "\n")
-    return 0 if outcome.ok else 1
+        sys.stdout.write(summary.to_json() + "\n")
+    return 0 if summary.ok else 1
 
 
 def default_home() -> Path:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
+from pydantic_ai import DeferredToolRequests, DeferredToolResults
 
 from ledger.content import lp
 from schemas.canonical import normal_form
@@ -27,7 +27,7 @@ EXPIRES: Final = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class Reviewer:
-    """A person who decides. `key_id` and `key`: what they sign with, where they have one."""
+    """A person who approves, and why. `key_id` and `key`: what they sign with, where they have one."""
 
     name: str
     reason: str
@@ -79,8 +79,8 @@ async def approve(
         await emitter.record(
             "approval_decision", data, run=desk.run.id, event_id=event_id, data_subjects=(desk.ticket.customer,)
         )
-        approved = data["decision"] == "approve"
-        results.approvals[call.tool_call_id] = ToolApproved() if approved else ToolDenied(reviewer.reason)
+        desk.approved[call.tool_call_id] = arguments
+        results.approvals[call.tool_call_id] = True
     return results
 
 

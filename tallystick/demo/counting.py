@@ -65,6 +65,11 @@ def announced(leaves: Iterable[Leaf], payments: Iterable[Payment]) -> bool:
     )
 
 
+def outcomes(leaves: Iterable[Leaf]) -> dict[str, bool | str]:
+    """What became of each work item: true, false or "pending", by its id."""
+    return {leaf.data["work_item"]["id"]: leaf.data["verified"] for leaf in leaves if leaf.kind == "outcome"}
+
+
 def approved_as_executed(leaves: Iterable[Leaf]) -> bool:
     """Whether every call that was started after an approval has the arguments that the approval was asked for: their
     keyed digests are equal. False where there was no such call."""

@@ -25,7 +25,7 @@ from projections.links import LINKS, Link, links
 from tallystick.demo import counting
 from tallystick.demo.shop import CURRENCY, ORDERS, Payments, Shop
 from tallystick.demo.stage import Entry, Stage, stage
-from tallystick.demo.story import PERSONS, Story, Told
+from tallystick.demo.story import OUTCOMES, PERSONS, Story, Told
 from tallystick.demo.tampering import Tampering, copied, tamper
 from tallystick.demo.telling import Teller, listed
 from tallystick.servers.progress import progress_bar
@@ -38,7 +38,7 @@ JOURNAL: Final = "payments.jsonl"
 
 
 @dataclass(slots=True)
-class Outcome:
+class Summary:
     """What came out: the checks, and what they were made of."""
 
     home: str
@@ -49,6 +49,7 @@ class Outcome:
     links: dict[str, Any] = field(default_factory=dict)
     money: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, str] = field(default_factory=dict)
+    outcomes: dict[str, bool | str] = field(default_factory=dict)
     vouched: dict[str, int] = field(default_factory=dict)
     imported: dict[str, int] = field(default_factory=dict)
     verdicts: dict[str, Any] = field(default_factory=dict)
@@ -64,7 +65,7 @@ class Outcome:
         return json.dumps({"ok": self.ok, **asdict(self)}, ensure_ascii=False)
 
 
-async def play(home: Path, console: Console) -> Outcome:
+async def play(home: Path, console: Console) -> Summary:
     """Play all acts in a home; nothing runs on afterwards. Raises what `stage` raises, and LedgerError or
     psycopg.Error where a step can't be done."""
     began = time.monotonic()
@@ -73,16 +74,16 @@ async def play(home: Path, console: Console) -> Outcome:
         with progress_bar() as show:
             running = await ending.enter_async_context(stage(home, show))
         await acts.play(running)
-    acts.outcome.seconds = round(time.monotonic() - began, 1)
+    acts.summary.seconds = round(time.monotonic() - began, 1)
     acts.end()
-    return acts.outcome
+    return acts.summary
 
 
 class _Acts:
     """The acts and what they hand on. Called in order."""
 
     def __init__(self, home: Path, teller: Teller) -> None:
-        self.outcome = Outcome(str(home))
+        self.summary = Summary(str(home))
         self._home, self._teller = home, teller
         self._told: list[Told] = []
         self._entries: list[Entry] = []
@@ -93,24 +94,25 @@ class _Acts:
         shop = Shop(Payments(self._home / JOURNAL, {LOSES_ITS_ANSWER}))
         story = Story(stage.bootstrap, stage.tenant.tenant, shop, stage.keys)
         await self._work(story)
-        await self._import(stage)
-        await stage.committed()
+        await self._import(stage)  # which waits until all of it, and all before it, is committed
         self._entries = await stage.entries(stage.tenant)
         self._told = story.told
         self._record(shop.payments)
         self._links()
         await self._one_run(stage)
         progress = await stage.end_consumer()
-        self._check("intake", not progress.failures, f"{progress.records} records read, {progress.failures} failures")
+        refused = progress.rejected + progress.conflicts
+        detail = f"{progress.records} records read, {progress.duplicates} were there already, {refused} refused"
+        self._check("intake", refused == 0 and progress.duplicates > 0, detail)
         reports = await self._verify(stage)
         await self._tamper(stage, reports)
 
     def _check(self, name: str, ok: bool, detail: str) -> None:
-        self.outcome.checks.append({"name": name, "ok": ok, "detail": detail})
+        self.summary.checks.append({"name": name, "ok": ok, "detail": detail})
         self._teller.check(name, ok, detail)
 
     def _servers(self, stage: Stage) -> None:
-        self.outcome.tenant, self.outcome.log = stage.tenant.tenant, stage.tenant.origins[0]
+        self.summary.tenant, self.summary.log = stage.tenant.tenant, stage.tenant.origins[0]
         teller = self._teller
         teller.act("A real Postgres, a real Kafka and one consumer")
         teller.say(f"They live in {self._home}, which is kept; remove the folder to be rid of it.")
@@ -145,7 +147,7 @@ class _Acts:
             await stage.committed()
             found = [entry for entry in await stage.entries(stage.default) if entry.leaf.run == PLAIN_RUN]
             counts.append(sum(entry.leaf.kind != "run_head" for entry in found))
-        self.outcome.imported = {"lines": len(lines), "after_first": counts[0], "after_second": counts[1]}
+        self.summary.imported = {"lines": len(lines), "after_first": counts[0], "after_second": counts[1]}
         self._check("import", counts == [len(lines)] * 2, f"{len(lines)} lines, {counts[0]} entries, then {counts[1]}")
         teller.proves("the same line is one entry, however often it is sent.")
         teller.leaves_open("show that no line is missing from the file: plain lines carry no producer's numbers.")
@@ -154,10 +156,10 @@ class _Acts:
         return [entry.leaf for entry in self._entries]
 
     def _record(self, payments: Payments) -> None:
-        teller, leaves, outcome = self._teller, self._leaves(), self.outcome
+        teller, leaves, summary = self._teller, self._leaves(), self.summary
         teller.act("What is on the record, counted from the entries in Postgres")
         ledger, provider = counting.moved(leaves), counting.paid(payments.made())
-        outcome.money = {
+        summary.money = {
             "ledger": {action: str(amount) for action, amount in ledger.items()},
             "provider": {action: str(amount) for action, amount in provider.items()},
             "net": str(counting.net(ledger)),
@@ -170,18 +172,20 @@ class _Acts:
             "announced", announced, f"{len(payments.made())} payments, each recorded as started before it was made"
         )
         priced, claimed = counting.cost(leaves)
-        outcome.cost = {"priced": str(priced), "claimed": str(claimed), "currency": CURRENCY}
+        summary.cost = {"priced": str(priced), "claimed": str(claimed), "currency": CURRENCY}
         self._check("cost", 0 < priced == claimed, f"{priced} {CURRENCY} by the ledger's prices, {claimed} as claimed")
         found = counting.vouched(leaves)
-        outcome.vouched = dict(found)
+        summary.vouched = dict(found)
         words = listed(f"{found[word]} {word}" for word in ("claimed", "signed", "attested"))
         self._check("vouched", all(found[word] for word in ("claimed", "signed", "attested")), words)
         same = counting.approved_as_executed(leaves)
         self._check("approvals", same, "what was executed has the arguments that were approved, by digest")
         named = [name for name in PERSONS if any(name.encode() in entry.raw for entry in self._entries)]
         self._check("persons", not named, listed(named) or "no leaf holds a person's name; they stand as references")
-        rejected = [leaf for leaf in leaves if leaf.kind in ("rejected", "conflict")]
-        self._check("refused", not rejected, f"{len(rejected)} records refused")
+        learned = counting.outcomes(leaves)
+        summary.outcomes = learned
+        words = listed(f"{ticket} {_word(verified)}" for ticket, verified in sorted(learned.items()))
+        self._check("outcomes", learned == OUTCOMES, f"the helpdesk's word, later: {words}")
         teller.proves("the ledger's figures are those of a list that the agent did not write.")
         teller.leaves_open("prove that the list of the payment provider is right.")
 
@@ -192,8 +196,8 @@ class _Acts:
         runs = {told.run for told in self._told}
         together = links((entry.index, entry.leaf) for entry in self._entries if entry.leaf.run in runs)
         teller.links(self._told, by_run)
-        self.outcome.runs = [self._run_summary(told, by_run[told.run]) for told in self._told]
-        self.outcome.links = {
+        self.summary.runs = [self._run_summary(told, by_run[told.run]) for told in self._told]
+        self.summary.links = {
             name: {"held": link.held, "entries": [shown.index for shown in link.shown]}
             for name, link in together.items()
         }
@@ -246,7 +250,7 @@ class _Acts:
         whole = await verify(url, stage.keystore)
         reports = {f"tenant {stage.tenant.tenant}": tenant, "the whole ledger": whole}
         teller.verdicts(reports)
-        self.outcome.verdicts = {"tenant": _verdicts(tenant), "ledger": _verdicts(whole)}
+        self.summary.verdicts = {"tenant": _verdicts(tenant), "ledger": _verdicts(whole)}
         findings = [found for report in reports.values() for found in report.findings]
         self._check("integrity", tenant.integrity == whole.integrity == "ok", "no byte differs from what was signed")
         self._check(
@@ -292,7 +296,7 @@ class _Acts:
     def _judge(self, done: Tampering, found: Report, original: Report) -> None:
         hits = [item for item in found.findings if (item.log, item.index) == (done.log, done.index)]
         named = next((item for item in hits if item.kind == "leaf_edited"), None)
-        self.outcome.tampering = {
+        self.summary.tampering = {
             **asdict(done),
             "verdicts": _verdicts(found),
             "finding": asdict(named) if named else None,
@@ -301,20 +305,20 @@ class _Acts:
         }
         where = f"{done.log} at {done.index}"
         self._check("tampering", named is not None and found.integrity == "failed", f"leaf_edited in {where}")
-        same = _verdicts(original) == self.outcome.verdicts["ledger"]
+        same = _verdicts(original) == self.summary.verdicts["ledger"]
         self._check("original", same and original.integrity == "ok", f"integrity {original.integrity}, as before")
 
     def end(self) -> None:
         """The last words."""
-        outcome, teller = self.outcome, self._teller
-        failed = [check["name"] for check in outcome.checks if not check["ok"]]
-        teller.act(f"Ended after {outcome.seconds} s; nothing runs on")
+        summary, teller = self.summary, self._teller
+        failed = [check["name"] for check in summary.checks if not check["ok"]]
+        teller.act(f"Ended after {summary.seconds} s; nothing runs on")
         teller.say(
-            f"All {len(outcome.checks)} checks came out as they must."
-            if outcome.ok
+            f"All {len(summary.checks)} checks came out as they must."
+            if summary.ok
             else f"NOT as it must be: {listed(failed)}."
         )
-        teller.say(f"Look around: TALLY_HOME={outcome.home} tally up, then tally show {outcome.runs[0]['run']}")
+        teller.say(f"Look around: TALLY_HOME={summary.home} tally up, then tally show {summary.runs[0]['run']}")
 
 
 def _verdicts(report: Report) -> dict[str, str]:
@@ -323,6 +327,10 @@ def _verdicts(report: Report) -> dict[str, str]:
         "completeness": report.completeness,
         "independence": report.independence,
     }
+
+
+def _word(verified: bool | str) -> str:
+    return verified if isinstance(verified, str) else "confirmed" if verified else "not confirmed"
 
 
 def _sums(sums: dict[str, Any]) -> str:

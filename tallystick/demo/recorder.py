@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ class Desk:
     ticket: Ticket
     delegate: Callable[[str], Awaitable[str]]
     spent: Decimal = Decimal(0)
+    approved: dict[str, dict[str, Any]] = field(default_factory=dict)  # arguments by call
 
 
 class WrongPaymentError(Exception):
@@ -91,7 +92,7 @@ class RecordedModel(WrapperModel):
 
 
 def claimed_cost(model: str, input_tokens: int, output_tokens: int) -> Decimal:
-    """What the runtime believes a call cost, by a price table of its own."""
+    """What the runtime says a call cost. It reads the same public price table as the ledger, here; it need not."""
     usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
     return calc_price(usage, model, provider_id=PROVIDER).total_price
 
@@ -116,8 +117,7 @@ class RecordedTools(WrapperToolset[Desk]):
         if not ctx.tool_call_approved:
             write.propose()
         else:
-            write.run.validator(rule="arguments_as_approved", result="pass", call=write.call)
-            write.emit("validated")
+            write.validate(ctx.deps.approved.get(write.call))
 
         async def pay() -> Any:
             return await self.wrapped.call_tool(name, tool_args, ctx, tool)
@@ -177,6 +177,14 @@ class Write:
         if verdict.decision == "deny":
             self.emit("finished", status="denied", effect=None)
             raise ToolFailed(f"The policy denies it: {verdict.text}")
+
+    def validate(self, approved: dict[str, Any] | None) -> None:
+        """Record that these are the arguments that were approved. Raises ToolFailed where they are others."""
+        same = approved == self._arguments
+        self.run.validator(rule="arguments_as_approved", result="pass" if same else "fail", call=self.call)
+        if not same:
+            raise ToolFailed("These are not the arguments that were approved.")
+        self.emit("validated")
 
     async def execute(self, pay: Callable[[], Awaitable[Any]]) -> Any:
         """Start, act, finish; once more, under the same idempotency key, where the answer got lost. Raises

@@ -7,8 +7,7 @@ T-503  delegated another agent is asked, in a run below this one; then a credit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Final
@@ -30,6 +29,7 @@ VERSIONS: Final = {DESK: "1.4.0", RISK: "2.0.1"}
 CLERK: Final = "Ann Reyes"  # whose login the desk works on
 LEAD: Final = "Mira Chen"
 PRODUCER_KEY, REVIEWER_KEY = "desk-runtime-1", "mira-chen-1"
+OUTCOMES: Final[dict[str, bool | str]] = {"T-501": True, "T-502": False, "T-503": "pending"}
 PERSONS: Final = (CLERK, LEAD, *(ticket.customer for ticket in TICKETS))
 
 
@@ -105,7 +105,8 @@ class Story:
         desk = Desk(
             run, _actor(DESK, ticket), self.shop, ticket, lambda customer: self._ask_risk_desk(run, ticket, customer)
         )
-        with self._telling(run, ticket, DESK) as told, run:
+        told = self._tell(run, ticket, DESK)
+        with run:
             run.routing_decision(chosen=agents.MODEL, candidates=[agents.MODEL], tier="small", trigger="default")
             try:
                 said = await self._talk(emitter, desk, reviewer)
@@ -121,11 +122,9 @@ class Story:
                 cost_claimed={"amount": desk.spent, "currency": CURRENCY},
             )
 
-    @contextmanager
-    def _telling(self, run: DemoRun, ticket: Ticket, agent: str, parent: str | None = None) -> Iterator[Told]:
-        told = Told(run.id, ticket.ticket, agent, parent=parent)
-        self.told.append(told)
-        yield told
+    def _tell(self, run: DemoRun, ticket: Ticket, agent: str, parent: str | None = None) -> Told:
+        self.told.append(Told(run.id, ticket.ticket, agent, parent=parent))
+        return self.told[-1]
 
     async def _talk(self, emitter: AsyncEmitter, desk: Desk, reviewer: Reviewer) -> str:
         """The agent's turns, with a person's answer between two of them where a call has to be approved."""
@@ -149,7 +148,8 @@ class Story:
         budget = {"max_steps": 5, "max_cost_usd_per_run": "0.05"}
         run.delegation(to_agent=RISK, to_run=child.id, scope=["claims.history"], depth=1, budget=budget)
         desk = Desk(child, _actor(RISK, ticket), self.shop, ticket, _nobody)
-        with self._telling(child, ticket, RISK, parent=run.id) as told, child:
+        told = self._tell(child, ticket, RISK, parent=run.id)
+        with child:
             said = (await agents.risk_desk(desk).run(customer, deps=desk)).output
             told.status = "success"
             child.finish("success", output=said, cost_claimed={"amount": desk.spent, "currency": CURRENCY})
@@ -171,7 +171,7 @@ class Story:
             f"undo-{wrong.call}",
             {"order": order, "amount": str(wrong.found)},
             "reverse",
-            "high",
+            "medium",
         )
         undo.propose()
 
@@ -191,8 +191,8 @@ class Story:
 
     def _learn(self, helpdesk: AsyncEmitter) -> None:
         """What became of the tickets, as the helpdesk knows it later. Of no run: it joins runs by their work item."""
-        for ticket, verified in zip(TICKETS, (True, False, "pending"), strict=True):
-            item = {"system": "helpdesk", "id": ticket.ticket}
+        for ticket, verified in OUTCOMES.items():
+            item = {"system": "helpdesk", "id": ticket}
             helpdesk.emit(
                 "outcome",
                 {"outcome": "ticket_closed", "work_item": item, "verified": verified, "by_system": "helpdesk"},

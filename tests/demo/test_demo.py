@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ import pytest
 
 from ledger.leaf import Leaf, parse_leaf
 from projections.links import LINKS, links
+from tallystick import demo
 from tallystick.demo.story import PERSONS
+from tallystick.errors import TallyError
 from tallystick.servers import EmbeddedPostgres
 from tests.support.servers import processes_of, run
 
@@ -197,6 +200,28 @@ def test_signed_stands_beside_claimed_and_an_approval_is_attested(shown: Shown) 
     assert shown.summary["vouched"]["claimed"] > 0
 
 
+def test_no_call_was_made_with_other_arguments_than_were_approved(shown: Shown) -> None:
+    checked = [leaf.data for _, leaf in shown.leaves() if leaf.data.get("rule") == "arguments_as_approved"]
+    asked = [leaf.data for _, leaf in shown.leaves() if leaf.kind == "approval_request"]
+
+    assert [(data["call"], data["result"]) for data in checked] == [(data["call"], "pass") for data in asked]
+    assert len(asked) == 2
+
+
+def test_what_became_of_the_tickets_is_learned_later_and_joins_by_work_item(shown: Shown) -> None:
+    leaves = shown.leaves()
+    items = {leaf.data["work_item"]["id"]: leaf.run for _, leaf in leaves if leaf.kind == "run_started"}
+    learned = [leaf for _, leaf in leaves if leaf.kind == "outcome"]
+
+    assert {leaf.data["work_item"]["id"]: leaf.data["verified"] for leaf in learned} == {
+        "T-501": True,
+        "T-502": False,
+        "T-503": "pending",
+    }
+    assert items.keys() == {"T-501", "T-502", "T-503"}
+    assert {leaf.run for leaf in learned} == {None}
+
+
 def test_what_runs_cite_was_applied_through_control(shown: Shown) -> None:
     leaves = [leaf for _, leaf in shown.leaves()]
     applied = {leaf.data["digest"] for leaf in leaves if leaf.source.get("topic") == "tally.control"}
@@ -222,6 +247,21 @@ def test_the_plain_step_form_is_imported_once(shown: Shown) -> None:
 
     assert [leaf.source["line"] for leaf in imported] == [1, 2, 3, 4, 5]
     assert shown.summary["imported"] == {"lines": 5, "after_first": 5, "after_second": 5}
+
+
+def test_the_packaged_lines_are_the_fixture() -> None:
+    packaged = resources.files("tallystick.demo") / "plain-steps.jsonl"
+
+    assert packaged.read_bytes() == (Path(__file__).parents[1] / "fixtures" / "plain-steps.jsonl").read_bytes()
+
+
+def test_a_home_that_cannot_be_is_said_before_anything_is_started(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(TallyError, match="can't make the folder") as told:
+        demo.main(tmp_path / "file" / "home")
+
+    assert told.value.exit_status == 2
 
 
 def test_a_ledger_that_was_touched_ends_it_with_1_in_plain_words(shown: Shown) -> None:
