@@ -19,13 +19,14 @@ from typing import Any
 import orjson
 import psycopg
 from aiokafka import AIOKafkaProducer
+from psycopg import sql
 
 from ledger.append import Appender
 from ledger.db import connect, migrate
 from ledger.keystore import SqliteKeyStore
 from ledger.registry import Registry
 from ledger.seal import Sealer
-from tallystick.servers import ensure_topics, stack
+from tallystick.servers import EmbeddedPostgres, ensure_topics, stack
 
 RESULTS = Path(__file__).parent / "results"
 PARTITIONS = 8
@@ -74,11 +75,15 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(tenants: int, topic: str = "tally.events") -> AsyncIterator[Stage]:
+async def staged(
+    tenants: int, topic: str = "tally.events", postgres_settings: dict[str, str] | None = None
+) -> AsyncIterator[Stage]:
     """Servers in a temporary home, the ledger migrated, `tenants` registered as tenant-0, tenant-1, …"""
     with tempfile.TemporaryDirectory(prefix="tally-bench-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         async with stack(home / "servers") as servers:
+            if postgres_settings:
+                await _set_and_restart(servers.pg, postgres_settings)
             admin = servers.pg.url()
             await migrate(admin)
             await ensure_topics(servers.kafka.bootstrap, {topic: PARTITIONS})
@@ -91,6 +96,14 @@ async def staged(tenants: int, topic: str = "tally.events") -> AsyncIterator[Sta
                     for n in range(tenants):
                         await registry.add_tenant(appender, f"tenant-{n}")
             yield stage
+
+
+async def _set_and_restart(postgres: EmbeddedPostgres, settings: dict[str, str]) -> None:
+    async with await psycopg.AsyncConnection.connect(postgres.url(), autocommit=True) as conn:
+        for name, value in settings.items():
+            await conn.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+    await postgres.stop()
+    await postgres.start()
 
 
 def make_event(n: int, runs: int, tenants: int) -> tuple[bytes, bytes]:

@@ -43,11 +43,8 @@ def batches_of(data: bytes, rows: int) -> list[bytes]:
 
 async def read_all(conn: psycopg.AsyncConnection[Any], query: str) -> bytes:
     """The whole output of a binary COPY TO."""
-    parts: list[bytes] = []
     async with conn.cursor().copy(query.encode()) as copy:
-        async for part in copy:
-            parts.append(bytes(part))
-    return b"".join(parts)
+        return b"".join([bytes(part) async for part in copy])
 
 
 async def floor(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +74,7 @@ async def floor(arguments: dict[str, Any]) -> dict[str, Any]:
             if read < total:
                 found = await consumer.getmany(timeout_ms=1000, max_records=rows)
                 read += sum(len(records) for records in found.values())
-            while at < len(entries) and (at + 1) * rows <= read or (read >= total and at < len(entries)):
+            while at < len(entries) and (read >= total or (at + 1) * rows <= read):
                 async with conn.transaction():
                     async with conn.cursor().copy(b"COPY entries FROM STDIN (FORMAT binary)") as copy:
                         await copy.write(entries[at])

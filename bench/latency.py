@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import psycopg
@@ -26,15 +27,13 @@ async def measure(size: str) -> Result:
     polled. The floor is the transport alone: the time until Kafka acknowledged the event.
     """
     seconds = SECONDS[size]
-    async with staged(TENANTS, settings=["track_commit_timestamp=on"]) as stage:
+    async with staged(TENANTS, postgres_settings={"track_commit_timestamp": "on"}) as stage:
         arguments = consumer_arguments(stage) | {"idle_s": WARM_UP_S + 3.0}
         consuming = asyncio.create_task(child("bench.consume", arguments))
         sent, acknowledged = await produce(stage.bootstrap, seconds)
         consumed = await consuming
         committed = await commit_times(stage.admin)
-    waits = sorted(
-        (committed[id] - at) * 1000 for n, (id, at) in enumerate(sent) if n >= WARM_UP_S * EVENTS_PER_S
-    )
+    waits = sorted((committed[id] - at) * 1000 for n, (id, at) in enumerate(sent) if n >= WARM_UP_S * EVENTS_PER_S)
     if len(committed) != len(sent):
         raise SystemExit(f"latency: {len(sent)} sent, {len(committed)} committed")
     floor = sorted(acknowledged)
@@ -58,8 +57,6 @@ async def measure(size: str) -> Result:
 
 async def produce(bootstrap: str, seconds: int) -> tuple[list[tuple[str, float]], list[float]]:
     """Send at the steady rate; return (id, wall time in s) of each, and the acknowledgement times in ms."""
-    import time
-
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5, enable_idempotence=True)
     await producer.start()
     sent: list[tuple[str, float]] = []
