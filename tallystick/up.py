@@ -239,8 +239,8 @@ async def _say_rate(consuming: Consuming, say: Say) -> None:
         elapsed = time.monotonic() - at
         more = {name: now[name] - before[name] for name in now}
         if more["records"]:
-            told = [f"{more['records'] / elapsed:,.0f} records/s", f"{more['entries']:,} entries appended"]
-            told += [f"{more[name]:,} {name}" for name in ("duplicates", "conflicts", "rejected") if more[name]]
+            told = [f"{more['records']:,} records in {elapsed:.0f} s ({more['records'] / elapsed:,.1f}/s)"]
+            told += [f"{name} {more[name]:,}" for name in ("entries", "duplicates", "conflicts", "rejected") if more[name]]
             say(", ".join(told))
         before, at = now, time.monotonic()
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tallystick.cli.output import AsJson, progress, put, put_json
+from tallystick.cli.output import AsJson, note, progress, put, put_json
 
 if TYPE_CHECKING:
+    from ledger.checkpoint import Checkpoint
     from tallystick.cli.connect import Servers
 
 app = typer.Typer(help="Take evidence out of the ledger.", no_args_is_help=True)
@@ -26,27 +27,37 @@ def log(
     origin: Annotated[str, typer.Argument(metavar="ORIGIN", help="The log, as `tally tenant list` names it.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new or empty folder.")],
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Write a log as a C2SP tlog-tiles directory: its newest checkpoint, tiles and entries. Any such reader takes it.
+
+    The tiles are recomputed from the entries. Where they don't give what was signed or published, nothing is written,
+    and the exit status is 1.
 
     \b
     Examples:
       tally export log ledger.example.org/acme -o acme-log
     """
+    from ledger.errors import ForkRefused, NoteError, ProofError
     from tallystick.cli.connect import servers
 
-    shown = asyncio.run(_export(servers(), origin, output))
+    try:
+        found = asyncio.run(_export(servers(), origin, output))
+    except (ProofError, NoteError, ForkRefused) as error:
+        note(f"tally: {error}; `tally verify --log {origin}` says where")
+        return 1
     if as_json:
-        put_json(shown)
+        put_json({"origin": origin, "size": found.tree_size, "root": found.root_hash.hex(), "path": str(output)})
     else:
-        put(f"{shown['origin']}: {shown['size']:,} entries, root {shown['root']}, in {output}")
+        put(f"{origin}: {found.tree_size:,} entries, root {found.root_hash.hex()}, in {output}")
+    return 0
 
 
-async def _export(of: Servers, origin: str, output: Path) -> dict[str, Any]:
+async def _export(of: Servers, origin: str, output: Path) -> Checkpoint:
     from ledger.export import export_log
-
     from tallystick.cli.connect import auditor, keystore_to_read
 
     async with auditor(of) as conn:
         with keystore_to_read(of.settings) as keystore, progress() as report:
-            return await export_log(conn, keystore, origin, output, progress=report)
+            return await export_log(
+                conn, keystore, origin, output, lambda done, total: report(f"Exporting {origin}", done, total)
+            )

@@ -39,7 +39,8 @@ def told(error: BaseException) -> TallyError | None:
         missing = (error.name or "").split(".")[0]
         if missing in OURS:
             return None
-        return TallyError(f"the package {missing} is not installed", "Install it: pip install 'tallystick[server]'.")
+        extra = "server,demo" if missing == "pydantic_ai" else "server"
+        return TallyError(f"the package {missing} is not installed", f"Install it: pip install 'tallystick[{extra}]'.")
     if any(_is(error, module, name) for module, name in _ROOTS):
         return TallyError(str(error).rstrip("."), _fix(error))
     if _is(error, "psycopg", "Error"):

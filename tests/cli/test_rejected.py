@@ -1,0 +1,168 @@
+"""The dead-letter list: what is on it, what was received, and sending it again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.errors import RejectedUnknown, Unrepairable
+from ingest.importer import Publisher
+from ingest.rejected import Received, Rejected, Repair, find_rejected, list_rejected, plan_repair, with_reference
+from ledger.db import connect
+from ledger.errors import MissingKey, SealedFieldError
+from ledger.keystore import SqliteKeyStore
+from schemas.normalize import normalize_plain, normalize_structured
+from tests.faults.support import Site, event
+
+ID = "90bb2ee7-1a52-56fa-8957-22e45d313d4d"
+REJECTED = Rejected("log", 0, ID, "2026-11-21T00:00:00.000000Z", "schema", "", 1, {"topic": "tally.events.x"})
+
+
+# Deciding what to send
+
+
+def test_an_event_gets_a_public_reference_and_keeps_every_other_byte() -> None:
+    value = b'{"specversion":"1.0","type":"tallystick.tool_call.v1","id":"1","source":"s","subject":"r","data":'
+    value += b'{"tool":"t","phase":"finished","call":"c","input":{"w":1.2500,"e":1E2,"w":1},"refs":[{"what":"rule","id":"7"}]}}'
+    changed = normalize_structured(with_reference(value, ID))
+    before = normalize_structured(value)
+    assert changed.data["refs"] == [{"what": "rule", "id": "7"}, {"what": "rejected", "id": ID}]
+    assert [item.value for item in changed.content] == [item.value for item in before.content]
+    assert changed.id == before.id
+
+
+def test_a_plain_line_keeps_its_id_and_the_reference_is_kept_beside() -> None:
+    value = b'{"run_id":"r","step":1,"type":"tool_call","tool":"t","input":{"w":1.2500}}'
+    changed, before = normalize_plain(with_reference(value, ID)), normalize_plain(value)
+    assert changed.id == before.id
+    assert {item.pointer: item.value for item in changed.content} == {
+        "/input": b'{"w":1.2500}',
+        "/raw": b'{"refs":[{"what":"rejected","id":"%s"}]}' % ID.encode(),
+    }
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=8).filter(lambda name: name not in ("refs", "specversion")), JSON, max_size=6))
+def test_any_object_is_the_same_but_for_the_reference(said: dict[str, Any]) -> None:
+    found = json.loads(with_reference(json.dumps(said).encode(), ID))
+    assert found.pop("refs") == [{"what": "rejected", "id": ID}]
+    assert found == said
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"not json", b"[1]", b'{"data":1,"specversion":"1.0"}', b'{"refs":1}', b"[" * 9999]
+)
+def test_what_has_no_place_for_a_reference_asks_for_a_corrected_one(value: bytes) -> None:
+    with pytest.raises(Unrepairable, match="--with FILE"):
+        with_reference(value, ID)
+
+
+def test_a_signed_record_is_sent_as_it_came() -> None:
+    headers = [("tallystick-sig", b"k:AAAA")]
+    plan = plan_repair(REJECTED, Received(b'{"specversion":"1.0"}', headers, b"r"), None)
+    assert plan == Repair("tally.events.x", b'{"specversion":"1.0"}', b"r", headers, refers=False)
+
+
+def test_an_edited_one_loses_signature_and_binary_headers_and_keeps_its_place_in_the_file() -> None:
+    headers = [
+        ("tallystick-sig", b"k:AAAA"),
+        ("tallystick-form", b"event"),
+        ("tallystick-file", b"f"),
+        ("tallystick-line", b"3"),
+        ("ce_specversion", b"1.0"),
+    ]
+    edited = b'{"run_id":"r","step":1,"type":"validator","rule":"a","result":"pass"}'
+    plan = plan_repair(REJECTED, Received(b"{", headers, b"old"), edited)
+    assert plan.key == b"r"
+    assert plan.headers == [("tallystick-file", b"f"), ("tallystick-line", b"3"), ("tallystick-form", b"plain")]
+    assert plan.refers
+
+
+# On real servers
+
+
+async def listed(site: Site, **wanted: Any) -> list[Rejected]:
+    async with await connect(site.postgres, "tally_auditor") as conn:
+        return [found async for found in list_rejected(conn, **wanted)]
+
+
+async def found(site: Site, id: str) -> tuple[Rejected, Received]:
+    with SqliteKeyStore(site.keys, create=False) as keystore:
+        async with await connect(site.postgres, "tally_auditor") as conn:
+            return await find_rejected(conn, keystore, id)
+
+
+async def test_what_was_refused_is_listed_with_its_reason_and_opens_to_the_byte(site: Site) -> None:
+    headers = [("tallystick-form", b"event"), ("x-other", b"\xff\x00")]
+    poison = b'{"specversion": \xff\xfe'
+    await site.send([(b"\x00key", poison, headers), (b"k", b"also not json", [])])
+    await site.publish(3)
+    await site.consume()
+    both = await listed(site)
+    assert [(one.reason, one.received_bytes, one.log) for one in both if one.received_bytes == len(poison)] == [
+        ("not_json", len(poison), site.origin)
+    ]
+    assert len(both) == 2
+    assert await listed(site, tenant=site.tenant) == both
+    assert await listed(site, tenant="nobody") == await listed(site, reason="bad_time") == []
+    assert len(await listed(site, limit=1)) == 1
+    id = next(one.id for one in both if one.received_bytes == len(poison))
+    rejected, received = await found(site, id)
+    assert rejected.id == id
+    assert received == Received(poison, headers, b"\x00key")
+
+
+async def test_a_repaired_one_is_appended_once_and_says_what_it_repairs(site: Site) -> None:
+    wrong = event("run-1", 1)
+    del wrong["data"]["tool"]
+    await site.send([(b"run-1", json.dumps(wrong).encode(), [])])
+    await site.consume()
+    (rejected,) = await listed(site)
+    right = event("run-1", 1) | {"id": wrong["id"]}
+    plan = plan_repair(
+        (await found(site, rejected.id))[0], (await found(site, rejected.id))[1], json.dumps(right).encode()
+    )
+    for _ in range(2):
+        async with Publisher(site.kafka, {}, plan.topic) as publisher:
+            await publisher.send(plan.value, plan.key, plan.headers, "test")
+            await publisher.flush()
+    await site.consume()
+    (leaf,) = await site.leaves("tool_call")
+    assert leaf["data"]["refs"] == [{"what": "rejected", "id": rejected.id}]
+    assert await listed(site) == [rejected]
+    site.sent.append(wrong["id"])
+    await site.check()
+
+
+async def test_one_that_cannot_be_read_says_why(site: Site) -> None:
+    await site.send([(b"k", b"nonsense", [])])
+    await site.consume()
+    (rejected,) = await listed(site)
+    with pytest.raises(RejectedUnknown, match="no rejected entry has the id"):
+        await found(site, ID)
+    with pytest.raises(RejectedUnknown, match="expected the id"):
+        await found(site, "nonsense")
+    async with await connect(site.postgres, None) as conn:
+        await conn.execute("SET session_replication_role = replica")
+        await conn.execute(
+            "UPDATE content SET sealed[1] = set_byte(sealed[1], 20, get_byte(sealed[1], 20) # 1)"
+            " WHERE log = %s AND index = %s",
+            (rejected.log, rejected.index),
+        )
+    with pytest.raises(SealedFieldError, match="does not open"):
+        await found(site, rejected.id)
+    leaf = (await site.leaves("rejected"))[0]
+    with SqliteKeyStore(site.keys) as keystore:
+        keystore.destroy(leaf["commit"]["/received"]["k"])
+    with pytest.raises(MissingKey, match="erased, or this is another key store"):
+        await found(site, rejected.id)

@@ -1,0 +1,139 @@
+"""What a run shows: its entries in order, and a verdict for each content field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ledger.append import Appender
+from ledger.db import connect
+from ledger.keystore import SqliteKeyStore
+from ledger.registry import Registry, append_pending
+from ledger.seal import Pending, Sealer, ledger_event
+from replay.errors import RunUnknown
+from replay.show import as_text, show_run
+from tests.faults.support import Site, event
+
+MEMBERS = {"index", "id", "run_seq", "kind", "time", "actor", "data", "source", "content"}
+
+
+async def shown(site: Site, run: str, tenant: str | None = None, *, keys: bool = True) -> dict[str, Any]:
+    async with await connect(site.postgres, "tally_auditor") as conn:
+        if not keys:
+            return dict(json.loads((await show_run(conn, None, run, tenant)).to_json()))
+        with SqliteKeyStore(site.keys, create=False) as keystore:
+            return dict(json.loads((await show_run(conn, keystore, run, tenant)).to_json()))
+
+
+async def tamper(site: Site, statement: str) -> None:
+    async with await connect(site.postgres, None) as conn:
+        await conn.execute("SET session_replication_role = replica")
+        await conn.execute(statement.encode())
+
+
+async def send(site: Site, *events: dict[str, Any]) -> None:
+    await site.send([(one["subject"].encode(), json.dumps(one).encode(), []) for one in events])
+    await site.consume()
+
+
+async def test_a_run_in_order_with_its_content(site: Site) -> None:
+    first, second = event("run", 1), event("run", 2)
+    second["data"]["actor"] = {"agent": "desk", "principal": "ann@example.org"}
+    await send(site, first, second, event("other", 1))
+    found = await shown(site, "run")
+    assert found.keys() == {"run", "log", "entries"}
+    assert (found["run"], found["log"]) == ("run", site.origin)
+    assert [entry.keys() for entry in found["entries"]] == [MEMBERS] * 2
+    assert [(entry["id"], entry["run_seq"]) for entry in found["entries"]] == [(first["id"], 0), (second["id"], 1)]
+    entry = found["entries"][1]
+    assert entry["kind"] == "tool_call"
+    assert entry["time"] == "2026-11-21T03:00:00.000001Z"
+    assert entry["data"]["call"] == "call-2"
+    assert entry["source"]["topic"] == site.topic
+    assert entry["actor"]["principal"].startswith("p:")
+    assert entry["content"] == {
+        "/input": {"verdict": "disclosed", "value": '{"amount": "12.90"}'},
+        "/output": {"verdict": "disclosed", "value": '{"state": "done"}'},
+        "/actor/principal": {"verdict": "disclosed", "value": "ann@example.org"},
+    }
+
+
+async def test_without_a_key_store_content_is_withheld(site: Site) -> None:
+    await send(site, event("run", 1))
+    (entry,) = (await shown(site, "run", keys=False))["entries"]
+    assert set(map(json.dumps, entry["content"].values())) == {'{"verdict": "withheld"}'}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE content SET sealed[1] = set_byte(sealed[1], 20, get_byte(sealed[1], 20) # 1)",
+        "UPDATE content SET sealed = ARRAY[sealed[2], sealed[1]] WHERE cardinality(sealed) = 2",
+        "UPDATE content SET types[1] = 'text/plain'",
+        "UPDATE content SET sealed[1] = NULL",
+        "DELETE FROM content",
+    ],
+)
+async def test_changed_content_is_tampered(site: Site, change: str) -> None:
+    await send(site, event("run", 1))
+    await tamper(site, change)
+    (entry,) = (await shown(site, "run"))["entries"]
+    assert entry["content"]["/input"] == {"verdict": "tampered"}
+
+
+async def test_another_commitment_is_tampered(site: Site) -> None:
+    await send(site, event("run", 1))
+    other = "A" * 43 + "="
+    await tamper(
+        site,
+        "UPDATE entries SET leaf = convert_to(regexp_replace(convert_from(leaf, 'UTF8'),"
+        f' \'"/input":{{"c":"[^"]*"\', \'"/input":{{"c":"{other}"\'), \'UTF8\') WHERE kind = \'tool_call\'',
+    )
+    (entry,) = (await shown(site, "run"))["entries"]
+    assert entry["content"]["/input"] == {"verdict": "tampered"}
+    assert entry["content"]["/output"]["verdict"] == "disclosed"
+
+
+async def test_a_key_that_is_gone_is_missing_unless_an_erasure_says_so(site: Site) -> None:
+    await send(site, event("run", 1))
+    ref = (await site.leaves("tool_call"))[0]["commit"]["/input"]["k"][0]
+    with SqliteKeyStore(site.keys) as keystore:
+        keystore.destroy([ref])
+        (entry,) = (await shown(site, "run"))["entries"]
+        assert entry["content"]["/input"] == {"verdict": "key_missing"}
+        source = {"ledger": "erasure/1"}
+        erasure = ledger_event("erasure", source, data={"keys": [ref], "scope": "run", "basis": "request"})
+        async with await connect(site.postgres, "tally_writer") as conn:
+            appender = Appender(conn, keystore, Sealer(keystore))
+            await append_pending(appender, Pending(erasure, site.tenant, site.origin, source))
+    (entry,) = (await shown(site, "run"))["entries"]
+    assert entry["content"]["/input"] == {"verdict": "erased"}
+
+
+async def test_a_run_of_several_tenants_must_be_named_with_its_tenant(site: Site) -> None:
+    await send(site, event("run", 1))
+    with pytest.raises(RunUnknown, match="there is no run nothing on the record"):
+        await shown(site, "nothing")
+    with SqliteKeyStore(site.keys) as keystore:
+        async with await connect(site.postgres, "tally_writer") as conn:
+            registry = Registry(conn, keystore, site.prefix)
+            appender = Appender(conn, keystore, Sealer(keystore))
+            other = await registry.add_tenant(appender, "other")
+            source = {"ledger": "correction/1"}
+            entry = ledger_event("correction", source, data={"of": "x", "cause": "y"}, run="run")
+            await append_pending(appender, Pending(entry, "other", other.origins[0], source))
+    with pytest.raises(RunUnknown, match=rf"of several tenants, {site.tenant}, other"):
+        await shown(site, "run")
+    assert (await shown(site, "run", site.tenant))["log"] == site.origin
+    assert (await shown(site, "run", "other"))["log"] == other.origins[0]
+    with pytest.raises(RunUnknown, match="of tenant nobody"):
+        await shown(site, "run", "nobody")
+
+
+def test_values_are_exact_text_or_base64() -> None:
+    assert as_text("application/json", b'{"w": 1.2500}') == '{"w": 1.2500}'
+    assert as_text("text/plain", "größer".encode()) == "größer"
+    assert as_text("application/octet-stream", b"ab") == "YWI="
+    assert as_text("application/json", b"\xff") == "/w=="
