@@ -110,6 +110,7 @@ class Consumer:
         self._generation = 0
         self._batch = Batch()
         self._changed = asyncio.Condition()
+        self._commit_lock = asyncio.Lock()
         self._committing = False
         self._flushing = False
         self._active_at = time.monotonic()
@@ -290,8 +291,9 @@ class Consumer:
                 self._committing = True
                 self._changed.notify_all()
             try:
-                if batch.items:
-                    await self._commit(batch, generation)
+                async with self._commit_lock:
+                    if batch.items and generation == self._generation:
+                        await self._commit(batch, generation)
             except (AppendError, ForkRefused) as error:
                 if generation == self._generation:
                     self.end(ConsumerEnded.by(error))
@@ -371,17 +373,22 @@ class Consumer:
             self._changed.notify_all()
 
     async def _seek_to_stored(self) -> None:
+        """Go on from what Postgres says. Only while no batch is being committed: the caller holds `_commit_lock`."""
         cursor = await self._writer.execute("SELECT cluster, topic, partition, epoch, next_offset FROM positions")
         stored = {(row[1], row[2]): (row[0], row[3], row[4]) for row in await cursor.fetchall()}
-        for key, held in self._held.items():
-            position = held.position
-            found = stored.get(key)
-            if found is None or found[:2] != (position.cluster, position.epoch):
-                self.end(ConsumerEnded(f"{key[0]}/{key[1]}: another consumer has this partition"))
-                return
-            held.committed = held.queued = found[2]
-            self._consumer.seek(TopicPartition(*key), found[2])
-        self._generation += 1
+        async with self._changed:
+            # What was read while Postgres was asked goes too: it began at offsets that may not be the stored ones.
+            self._generation += 1
+            self._batch = Batch()
+            for key, held in self._held.items():
+                position = held.position
+                found = stored.get(key)
+                if found is None or found[:2] != (position.cluster, position.epoch):
+                    self.end(ConsumerEnded(f"{key[0]}/{key[1]}: another consumer has this partition"))
+                    return
+                held.committed = held.queued = found[2]
+                self._consumer.seek(TopicPartition(*key), found[2])
+            self._changed.notify_all()
 
     async def _flush(self) -> None:
         """Wait until what was read is committed. Raises TimeoutError."""
@@ -489,12 +496,13 @@ class Consumer:
                 continue
             with contextlib.suppress(TimeoutError):
                 await self._flush()
-            await self._drop_uncommitted()
-            self._consumer.pause(*moved)
-            for tp in moved:
-                self._held.pop((tp.topic, tp.partition), None)
-            await self._claim(moved)
-            await self._seek_to_stored()
+            async with self._commit_lock:
+                await self._drop_uncommitted()
+                self._consumer.pause(*moved)
+                for tp in moved:
+                    self._held.pop((tp.topic, tp.partition), None)
+                await self._claim(moved)
+                await self._seek_to_stored()
 
     async def _partitions_that_moved(self) -> list[TopicPartition]:
         held = {TopicPartition(*key): value for key, value in self._held.items()}
