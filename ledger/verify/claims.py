@@ -106,15 +106,13 @@ async def _all_stored(conn: Connection, log: str, claims: list[Claim], state: Se
             )
 
 
-def held_outside(keystore: KeyStore, logs: Iterable[str], *, whole: bool) -> list[Claim]:
+def held_outside(keystore: KeyStore) -> list[Claim]:
     """The claims that the key store holds: what was published, and what was verified before."""
-    wanted = set(logs)
     claims = [
         Claim(published.origin, published.tree_size, published.root_hash, "the record of what was published")
         for published in keystore.all_published()
-        if whole or published.origin in wanted
     ]
-    for log in sorted(wanted):
+    for log in keystore.origins():
         mark = keystore.verified_mark(log)
         if mark is not None:
             claims.append(

@@ -52,7 +52,8 @@ _HEAD = struct.Struct(">hiqi")  # count of fields; length of index, index; lengt
 _HEAD_BYTES = _HEAD.size
 _INT32 = struct.Struct(">i")
 _INT64 = struct.Struct(">q")
-_NULL = b"\xff\xff\xff\xff"
+_LENGTH_AND_INT64 = struct.Struct(">iq")
+_NULL_RUN = b"\xff\xff\xff\xff" * 2
 _INT8_LENGTH = b"\0\0\0\x08"
 _UUID_LENGTH = b"\0\0\0\x10"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # Postgres counts microseconds from here
@@ -153,8 +154,10 @@ class EntryCheck:
         hashes: list[bytes] = []
         commits: dict[int, tuple[str, Commit]] = {}
         without: set[int] = set()
-        sha256, head, check = hashlib.sha256, _HEAD.unpack_from, check_leaf
+        sha256, head, check, join = hashlib.sha256, _HEAD.unpack_from, check_leaf, b"".join
+        runs, numbers, kind_fields, ordinal = self._runs, self._numbers, self._texts, self._ordinal
         partitions = self._spool.partitions
+        ids = self._spool.buffer("id", 0)
         for row in rows:
             _, _, index, size = head(row)
             end = _HEAD_BYTES + size
@@ -181,10 +184,10 @@ class EntryCheck:
                 gathered.recorded_min = (self._recorded, index)
             id_bytes = bytes.fromhex(id.replace("-", ""))
             if run is None:
-                run_fields = _NULL + _NULL
+                run_fields = _NULL_RUN
             else:
                 run_seq = value["run_seq"]
-                known = self._runs.get(run)
+                known = runs.get(run)
                 if (
                     known is not None
                     and known.next_seq == run_seq
@@ -197,18 +200,26 @@ class EntryCheck:
                     known.last_index = index
                 else:
                     known = self._begin_run(run, run_seq, value["prev"], leaf_hash.hexdigest(), index)
-                run_fields = b"".join((known.run_field, _INT8_LENGTH, _INT64.pack(run_seq)))
+                run_fields = known.run_field + _LENGTH_AND_INT64.pack(8, run_seq)
                 if kind == "run_finished":
                     known.flags |= RUN_FINISHED
                 elif kind == "run_head":
                     known.flags |= RUN_HEAD
-            if row[end:] != b"".join((_UUID_LENGTH, id_bytes, self._recorded_field, self._text(kind), run_fields)):
+            kind_field = kind_fields.get(kind) or self._text(kind)
+            if row[end:] != join((_UUID_LENGTH, id_bytes, self._recorded_field, kind_field, run_fields)):
                 self._name_columns(row, index, value)
-            partition = 0 if partitions == 1 else int.from_bytes(id_bytes[-2:], "big") % partitions
-            self._spool.buffer("id", partition).extend(ID.pack(self._ordinal, id_bytes, index))
+            if partitions != 1:
+                ids = self._spool.buffer("id", int.from_bytes(id_bytes[-2:], "big") % partitions)
+            ids += ID.pack(ordinal, id_bytes, index)
             src = value["src"]
             if src is not None:
-                self._number(src["id"], run, src["seq"], index)
+                number = src["seq"]
+                stretch = numbers.get((src["id"], run))
+                if stretch is not None and stretch.next == number:
+                    stretch.next = number + 1
+                    stretch.last_index = index
+                else:
+                    self._begin_numbers(src["id"], run, number, index)
             elif self._is_tenant and kind not in LEDGER_KINDS:
                 gathered.unknown = True
             source = value["source"]
@@ -246,12 +257,10 @@ class EntryCheck:
             gathered.recorded_max = recorded
 
     def _text(self, text: str) -> bytes:
-        found = self._texts.get(text)
-        if found is None:
-            if len(self._texts) >= _TEXTS_CACHED_MAX:
-                self._texts.clear()
-            data = text.encode()
-            found = self._texts[text] = _INT32.pack(len(data)) + data
+        if len(self._texts) >= _TEXTS_CACHED_MAX:
+            self._texts.clear()
+        data = text.encode()
+        found = self._texts[text] = _INT32.pack(len(data)) + data
         return found
 
     def _begin_run(self, run: str, run_seq: int, prev: str | None, leaf_hash: str, index: int) -> _Run:
@@ -290,16 +299,11 @@ class EntryCheck:
         )
         self._spool.add("segment", digest, record)
 
-    def _number(self, producer: str, run: str | None, number: int, index: int) -> None:
-        key = (producer, run)
-        known = self._numbers.get(key)
-        if known is not None and known.next == number:
-            known.next = number + 1
-            known.last_index = index
-            return
+    def _begin_numbers(self, producer: str, run: str | None, number: int, index: int) -> None:
+        known = self._numbers.get((producer, run))
         if known is not None:
             self._end_numbers(producer, run, known)
-        self._numbers[key] = _Numbers(number + 1, number, index, index)
+        self._numbers[(producer, run)] = _Numbers(number + 1, number, index, index)
 
     def _end_numbers(self, producer: str, run: str | None, known: _Numbers) -> None:
         digest = numbers_digest(producer, run)

@@ -52,30 +52,41 @@ class Ciphers:
     def __init__(self, keystore: KeyStore) -> None:
         self._keystore = keystore
         self._keys: dict[str, bytes | None] = {}
-        self._ciphers: dict[tuple[str, ...], AESGCM | None] = {}
+        self._single: dict[str, AESGCM | None] = {}
+        self._several: dict[tuple[str, ...], AESGCM | None] = {}
 
     def fetch(self, refs: set[str]) -> None:
         """Make the keys of these references known; those the store lacks are remembered as missing."""
         wanted = refs - self._keys.keys()
-        if not wanted:
-            return
         if len(self._keys) + len(wanted) > CIPHERS_CACHED_MAX:
             self._keys.clear()
-            self._ciphers.clear()
+            self._single.clear()
+            self._several.clear()
             wanted = refs
-        found = self._keystore.keys_by_ref(list(wanted))
-        for ref in wanted:
-            self._keys[ref] = found.get(ref)
+        if wanted:
+            found = self._keystore.keys_by_ref(list(wanted))
+            for ref in wanted:
+                self._keys[ref] = found.get(ref)
 
-    def of(self, refs: tuple[str, ...]) -> AESGCM | None:
-        """The cipher of a field under these keys, which were fetched; None where one is missing."""
-        try:
-            return self._ciphers[refs]
-        except KeyError:
+    def of(self, refs: list[str]) -> AESGCM | None:
+        """The cipher of a field under these keys; None where one is missing. KeyError: fetch them first."""
+        if len(refs) == 1:
+            ref = refs[0]
+            try:
+                return self._single[ref]
+            except KeyError:
+                key = self._keys[ref]
+                cipher = self._single[ref] = None if key is None else field_cipher([key])
+                return cipher
+        several = tuple(refs)
+        if several not in self._several:
             keys = [self._keys[ref] for ref in refs]
             present = [key for key in keys if key is not None]
-            cipher = self._ciphers[refs] = field_cipher(present) if present and len(present) == len(keys) else None
-            return cipher
+            self._several[several] = field_cipher(present) if present and len(present) == len(keys) else None
+        return self._several[several]
+
+
+_Shape = tuple[tuple[tuple[str, str], ...], frozenset[str]]  # pointers with their types; the pointers
 
 
 class FieldCheck:
@@ -86,64 +97,82 @@ class FieldCheck:
         self._log = log
         self._ciphers = ciphers
         self._findings = findings
-        self._shapes: dict[bytes, tuple[tuple[str, str], ...]] = {}
+        self._shapes: dict[bytes, _Shape] = {}
 
-    def fetch_keys(self, commits: dict[int, tuple[str, Commit]]) -> None:
-        """Fetch the keys that the fields of these entries are under."""
+    def row(self, row: bytes, commits: dict[int, tuple[str, Commit]], without: set[int]) -> None:
+        """Check a row; takes its entry out of `commits`, which has those of its tile that were not checked yet.
+        `without`: the entries that commit to nothing."""
+        _, _, index, size = _HEAD.unpack_from(row)
+        at = _HEAD_BYTES + size
+        types_end = at + 4 + _INT32.unpack_from(row, at)[0]
+        arrays = row[_HEAD_BYTES - 4 : types_end]
+        shape = self._shapes.get(arrays) or self._shape(arrays, size, index)
+        held = commits.get(index)
+        if held is None:
+            if index in without and shape is not None and shape[0]:
+                self._tampered(index, "content is held for an entry whose leaf commits to none")
+            return
+        if shape is None:
+            del commits[index]
+            return
+        id, commit = held
+        fields, pointers = shape
+        if commit.keys() != pointers:
+            self._tampered(index, f"content is held for {sorted(pointers)}, the leaf commits to {sorted(commit)}")
+            self._missing(index, {name: commit[name] for name in commit.keys() - pointers})
+        sealed = row[types_end + 4 :]
+        if _holds(sealed, len(fields)):
+            self._fields(index, id, commit, fields, sealed, commits)
+        else:
+            self._tampered(index, f"expected {len(fields)} sealed fields in one array, got something else")
+        del commits[index]
+
+    def _fields(
+        self,
+        index: int,
+        id: str,
+        commit: Commit,
+        fields: tuple[tuple[str, str], ...],
+        sealed: bytes,
+        commits: dict[int, tuple[str, Commit]],
+    ) -> None:
+        log, cipher_of, length_at = self._log, self._ciphers.of, _INT32.unpack_from
+        end = 20  # past the array's head
+        for pointer, type in fields:
+            (length,) = length_at(sealed, end)
+            at = end + 4
+            end = at + length if length > 0 else at
+            committed = commit.get(pointer)
+            if committed is None:
+                continue
+            refs = committed["k"]
+            if length < 0:
+                self.unopened.append(Unopened(log, index, pointer, tuple(refs), "no bytes"))
+                continue
+            try:
+                cipher = cipher_of(refs)
+            except KeyError:
+                self._fetch_keys(commits)
+                cipher = cipher_of(refs)
+            if cipher is None:
+                self.unopened.append(Unopened(log, index, pointer, tuple(refs), "no key"))
+                continue
+            try:
+                salt, value = open_field(cipher, sealed[at:end], log, id, pointer, type)
+            except SealedFieldError as error:
+                self._tampered(index, str(error))
+                continue
+            found = commitment(salt, log, id, pointer, type, value)
+            if b2a_base64(found, newline=False).decode() != committed["c"]:
+                self._tampered(index, f"{pointer} is not what the leaf commits to")
+
+    def _fetch_keys(self, commits: dict[int, tuple[str, Commit]]) -> None:
+        """Fetch the keys of all these entries at once."""
         refs: set[str] = set()
         for _, commit in commits.values():
             for committed in commit.values():
                 refs.update(committed["k"])
-        if refs:
-            self._ciphers.fetch(refs)
-
-    def row(self, row: bytes, commits: dict[int, tuple[str, Commit]], without: set[int]) -> None:
-        """Check a row; takes its entry out of `commits`. `without`: the entries that commit to nothing."""
-        _, _, index, size = _HEAD.unpack_from(row)
-        at = _HEAD_BYTES + size
-        types_end = at + 4 + _INT32.unpack_from(row, at)[0]
-        shape = self._shape(row[_HEAD_BYTES - 4 : types_end], size, index)
-        held = commits.pop(index, None)
-        if shape is None:
-            return
-        if held is None:
-            if index in without and shape:
-                self._tampered(index, "content is held for an entry whose leaf commits to none")
-            return
-        id, commit = held
-        if len(shape) != len(commit) or any(pointer not in commit for pointer, _ in shape):
-            pointers = {pointer for pointer, _ in shape}
-            self._tampered(index, f"content is held for {sorted(pointers)}, the leaf commits to {sorted(commit)}")
-            self._missing(index, {name: commit[name] for name in commit.keys() - pointers})
-        sealed = row[types_end + 4 :]
-        if not _holds(sealed, len(shape)):
-            self._tampered(index, f"expected {len(shape)} sealed fields in one array, got something else")
-            return
-        at = 20  # past the array's head
-        for pointer, type in shape:
-            length = _INT32.unpack_from(sealed, at)[0]
-            at += 4
-            committed = commit.get(pointer)
-            refs = None if committed is None else tuple(committed["k"])
-            if length < 0:
-                if refs is not None:
-                    self.unopened.append(Unopened(self._log, index, pointer, refs, "no bytes"))
-                continue
-            at += length
-            if committed is None or refs is None:
-                continue
-            cipher = self._ciphers.of(refs)
-            if cipher is None:
-                self.unopened.append(Unopened(self._log, index, pointer, refs, "no key"))
-                continue
-            try:
-                salt, value = open_field(cipher, sealed[at - length : at], self._log, id, pointer, type)
-            except SealedFieldError as error:
-                self._tampered(index, str(error))
-                continue
-            found = commitment(salt, self._log, id, pointer, type, value)
-            if b2a_base64(found, newline=False).decode() != committed["c"]:
-                self._tampered(index, f"{pointer} is not what the leaf commits to")
+        self._ciphers.fetch(refs)
 
     def without_row(self, commits: dict[int, tuple[str, Commit]]) -> None:
         """Entries that commit to content of which no row is held."""
@@ -157,16 +186,13 @@ class FieldCheck:
     def _tampered(self, index: int, detail: str) -> None:
         self._findings.add("content_tampered", self._log, index, detail)
 
-    def _shape(self, arrays: bytes, size: int, index: int) -> tuple[tuple[str, str], ...] | None:
+    def _shape(self, arrays: bytes, size: int, index: int) -> _Shape | None:
         """The pointers and types of a row; few combinations exist, so they are parsed once each."""
-        found = self._shapes.get(arrays)
-        if found is not None:
-            return found
         try:
             pointers = [str(item, "utf-8") for item in array_of(arrays[4 : 4 + size]) if item is not None]
             types = [str(item, "utf-8") for item in array_of(arrays[8 + size :]) if item is not None]
-            shape = tuple(zip(pointers, types, strict=True))
-            if len(set(pointers)) != len(pointers):
+            shape = tuple(zip(pointers, types, strict=True)), frozenset(pointers)
+            if len(shape[0]) != len(shape[1]):
                 raise ValueError("a pointer stands twice")
         except (ValueError, struct.error) as error:
             self._tampered(index, f"pointers and types of the content are damaged: {error}")

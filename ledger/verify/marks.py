@@ -19,12 +19,13 @@ from ledger.verify.tree import TreeFold, head_hash, levels_of, split
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """Entries below `first`, a multiple of 256, need not be read; `tiles` are the hashes of their tiles. `size`: the
-    mark's own."""
+    """Entries below `first`, a multiple of 256, need not be read; `tiles` are the hashes of their tiles. `size` and
+    `verified_at` are the mark's own."""
 
     first: int
     size: int
     tiles: list[bytes]
+    verified_at: str
 
 
 async def read_mark(conn: Connection, keystore: KeyStore, row: LogRow) -> Marked | None:
@@ -33,7 +34,7 @@ async def read_mark(conn: Connection, keystore: KeyStore, row: LogRow) -> Marked
     Raises KeyStoreCorrupt where the mark's signature fails.
     """
     mark = keystore.verified_mark(row.log)
-    if mark is None or mark.tree_size < TILE_WIDTH:
+    if mark is None:
         return None
     tiles = await _tiles_below(conn, mark)
     if tiles is None:
@@ -45,7 +46,7 @@ async def read_mark(conn: Connection, keystore: KeyStore, row: LogRow) -> Marked
     tail = split(mark.edge[: width * HASH_BYTES])
     if fold.root(head_hash(levels_of(tail), width) if width else None) != mark.root_hash:
         return None
-    return Marked(len(tiles) * TILE_WIDTH, mark.tree_size, tiles)
+    return Marked(len(tiles) * TILE_WIDTH, mark.tree_size, tiles, mark.verified_at)
 
 
 async def _tiles_below(conn: Connection, mark: VerifiedMark) -> list[bytes] | None:

@@ -10,6 +10,7 @@ from ledger.db import Connection
 from ledger.merkle import EMPTY_ROOT, TILE_WIDTH
 from ledger.verify.logs import LogRow
 from ledger.verify.marks import Marked
+from ledger.verify.report import Findings
 from ledger.verify.work import RANGE_ENTRIES, Job
 
 # A size in a row may be anything after tampering. Ranges are cut up to it only if this share of them can be filled.
@@ -76,17 +77,20 @@ async def read_logs(conn: Connection) -> list[LogRow]:
     return found
 
 
-async def plan_log(conn: Connection, row: LogRow, mark: Marked | None) -> LogPlan:
+async def plan_log(conn: Connection, row: LogRow, mark: Marked | None, findings: Findings) -> LogPlan:
     """How far a log goes, by its row and its checkpoints, as long as that is believable."""
     cursor = conn.cursor(binary=True)
     await cursor.execute(
         "SELECT (SELECT max(tree_size) FROM checkpoints WHERE log = %(log)b),"
         " (SELECT max(index) FROM entries WHERE log = %(log)b),"
-        " (SELECT max(index) FROM tiles WHERE log = %(log)b AND level = 0)",
+        " (SELECT max(index) FROM tiles WHERE log = %(log)b AND level = 0),"
+        " (SELECT min(index) FROM entries WHERE log = %(log)b)",
         {"log": row.log},
     )
     found = await cursor.fetchone()
-    checkpoint_size, last_index, last_tile = found if found is not None else (None, None, None)
+    checkpoint_size, last_index, last_tile, first_index = found if found is not None else (None, None, None, None)
+    if first_index is not None and first_index < 0:
+        findings.add("entry_inserted", row.log, first_index, "indexes begin at 0")
     span = max(row.tree_size, checkpoint_size or 0, 0)
     stored = (-1 if last_index is None else last_index) + 1
     tiled = ((-1 if last_tile is None else last_tile) + 1) * TILE_WIDTH

@@ -15,6 +15,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,7 @@ from typing import TypeVar
 from psycopg import sql
 
 from ledger.db import Connection, connect
+from ledger.errors import LedgerError
 from ledger.keystore import KeyStore
 from ledger.verify.spool import Spool
 from ledger.verify.work import Job, RangeResult, Session, check_range
@@ -118,6 +120,11 @@ class Pool:
                     yield await waiting.popleft()
             while waiting:
                 yield await waiting.popleft()
+        except BrokenProcessPool as error:
+            raise LedgerError(
+                "a process of the verification ended on its own (out of memory, or no connection to Postgres);"
+                " try again with fewer workers"
+            ) from error
         finally:
             for future in waiting:
                 future.cancel()

@@ -25,8 +25,9 @@ from functools import partial
 from pathlib import Path
 
 from ledger.db import Connection, connect
-from ledger.errors import KeyStoreError
+from ledger.errors import KeyStoreError, MalformedLeaf
 from ledger.keystore import KeyStore, SqliteKeyStore, VerifiedMark
+from ledger.leaf import check_leaf
 from ledger.merkle import Edge
 from ledger.verify.accounts import PartitionChain, judge_counts
 from ledger.verify.claims import check_claims, check_lag, held_outside, latest_in_heads, read_known
@@ -83,11 +84,11 @@ async def verify(
             run = _Verification(conn, keystore, Path(folder), progress or _silent)
             await run.choose(logs, tenant, since_verified=since_verified)
             await run.ranges(url, _workers(workers, keystore, run.entries))
-            await run.across()
+            await run.across(url)
             await run.claims(known_checkpoint)
             report = run.report()
         await conn.execute("ROLLBACK")
-    if report.integrity == "ok":
+    if report.integrity == "ok" and logs is None and tenant is None:
         run.set_marks()
     return report
 
@@ -118,6 +119,8 @@ class _Verification:
         self._rows: list[LogRow] = []  # all logs; a log's ordinal is its place here
         self._plans: list[LogPlan] = []  # those to verify
         self._whole = True  # all logs are verified
+        self._counts = True  # sources are held against the intake accounts
+        self._held: list[Claim] = []
         self._asked: list[str] = []
         self._settled: dict[str, Settled] = {}
         self._marked: dict[str, Marked] = {}
@@ -130,6 +133,8 @@ class _Verification:
     # (1)
     async def choose(self, logs: Sequence[str] | None, tenant: str | None, *, since_verified: bool) -> None:
         """Take the snapshot and plan the logs."""
+        # Before the snapshot: what was published by now is committed, and so will be in it.
+        self._held = held_outside(self._keystore)
         self._snapshot, self._now = await begin_snapshot(self._conn)
         self._rows = await read_logs(self._conn)
         self._whole = logs is None and tenant is None
@@ -148,10 +153,12 @@ class _Verification:
             if not row.listed:
                 self.findings.add("log_missing", row.log, None, "entries are stored of a log that is not listed")
             mark = await read_mark(self._conn, self._keystore, row) if since_verified else None
-            plan = await plan_log(self._conn, row, mark)
-            if mark is not None and plan.from_mark:
+            plan = await plan_log(self._conn, row, mark, self.findings)
+            if mark is not None and plan.marked_size:
                 self._marked[row.log] = mark
             self._plans.append(plan)
+        # Accounts and entries are counted from one state of the whole ledger on, or not at all.
+        self._counts = self._whole and len({mark.verified_at for mark in self._marked.values()}) <= 1
         self.entries = sum(plan.span - plan.from_mark for plan in self._plans)
         self._partitions = partitions_for(self.entries)
 
@@ -225,7 +232,7 @@ class _Verification:
             if settled.located.excluded
         }
         jobs = [
-            PartitionJob(self._folder, number, excluded, not self._marked, accounts=self._whole)
+            PartitionJob(self._folder, number, excluded, not self._marked, accounts=self._counts)
             for number in range(self._partitions)
         ]
         answer = PartitionAnswer()
@@ -239,7 +246,7 @@ class _Verification:
     def _ordinal(self, log: str) -> int:
         return next(row.ordinal for row in self._rows if row.log == log)
 
-    async def across(self) -> None:
+    async def across(self, url: str) -> None:
         """Turn what the partitions came to into findings, without what touched entries explain."""
         answer, findings = self._answer, self.findings
         for duplicate in answer.duplicates:
@@ -265,7 +272,7 @@ class _Verification:
                 "source_hole", log, None, f"{count} entries name offsets from {lowest} on that no account covers"
             )
         await self._positions()
-        self._fields()
+        await self._fields(url)
 
     async def _links(self) -> None:
         findings = self.findings
@@ -332,15 +339,20 @@ class _Verification:
                 )
 
     # (6)
-    def _fields(self) -> None:
+    async def _fields(self, url: str) -> None:
         """Fields that did not open: erased where an erasure entry of their log names one of their keys."""
+        erased = self._across.erased
+        newer: dict[str, set[str]] = {}
         with self._unopened.open(encoding="utf-8") as lines:
             for line in lines:
                 stored = json.loads(line)
                 field_ = Unopened(**{**stored, "refs": tuple(stored["refs"])})
-                if self._across.erased.get(field_.log, set()).intersection(field_.refs):
+                log = field_.log
+                if erased.get(log, set()).intersection(field_.refs) or self._settled[log].is_touched(field_.index):
                     continue
-                if self._settled[field_.log].is_touched(field_.index):
+                if log not in newer:
+                    newer[log] = await _erased_since(url, log, self._settled[log].size)
+                if newer[log].intersection(field_.refs):
                     continue
                 if field_.reason == "no key":
                     detail = f"{field_.pointer}: the key store lacks {' or '.join(field_.refs)}, and no erasure says so"
@@ -354,7 +366,7 @@ class _Verification:
         """Hold the logs against what is held of them elsewhere."""
         findings, keystore, across = self.findings, self._keystore, self._across
         heads = [row.log for row in self._rows if row.log_class == "heads"]
-        claims = across.claims + held_outside(keystore, self._settled, whole=self._whole)
+        claims = across.claims + [claim for claim in self._held if self._whole or claim.origin in self._settled]
         newest = across.newest_in_heads
         if not self._whole:
             unread = [log for log in heads if log not in self._settled]
@@ -412,7 +424,7 @@ class _Verification:
 
     def set_marks(self) -> None:
         """Remember how far every log was verified. A key store that can't be written keeps its older marks."""
-        at = self._now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = self._now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         for log, settled in self._settled.items():
             if not settled.size:
                 continue
@@ -423,6 +435,22 @@ class _Verification:
                 self._keystore.set_verified_mark(VerifiedMark(log, settled.size, settled.root_hash, edge, at))
             except KeyStoreError:
                 return
+
+
+async def _erased_since(url: str, log: str, size: int) -> set[str]:
+    """Keys that were erased after the snapshot: the key store knows already, the snapshot does not yet."""
+    conn = await connect(url, ROLE, application="tallystick verify")
+    refs: set[str] = set()
+    async with conn:
+        cursor = await conn.execute(
+            "SELECT leaf FROM entries WHERE log = %s AND index >= %s AND kind = 'erasure'", (log, size)
+        )
+        async for (leaf,) in cursor:
+            try:
+                refs.update(check_leaf(bytes(leaf))["data"].get("keys", ()))
+            except MalformedLeaf:
+                continue
+    return refs
 
 
 def _same(keystore: KeyStore) -> KeyStore:

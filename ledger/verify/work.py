@@ -236,11 +236,13 @@ class _ContentReader:
     async def up_to(self, end: int, checked: Checked) -> None:
         """Check the content of entries below `end`, of which these were just checked."""
         check, commits, without = self._check, checked.commits, checked.without
-        check.fetch_keys(commits)
         while await self._more():
             rows, at = self._rows, self._at
-            while at < len(rows) and _index_of(rows[at]) < end:
-                check.row(rows[at], commits, without)
+            limit = end.to_bytes(8, "big")  # indexes compare as their bytes, but for negative ones, which sort last
+            for row in rows[at:] if at else rows:
+                if row[6:14] >= limit:
+                    break
+                check.row(row, commits, without)
                 at += 1
             self._at = at
             if at < len(rows):
@@ -277,9 +279,9 @@ async def _stored_tiles(session: Session, job: Job) -> dict[int, bytes]:
 async def _checkpoints(session: Session, job: Job, result: RangeResult) -> _Notes:
     """The checkpoints whose last entry is in the range (a size of 0 counts to the first): note against columns, and
     signatures."""
-    low = sql.SQL("log = {} AND tree_size > {}").format(
-        sql.Literal(job.log), sql.Literal(job.first if job.first or job.beyond else -1)
-    )
+    low = sql.SQL("log = {}").format(sql.Literal(job.log))
+    if job.first or job.beyond:
+        low += sql.SQL(" AND tree_size > {}").format(sql.Literal(job.first))
     if not job.beyond:
         low += sql.SQL(" AND tree_size <= {}").format(sql.Literal(job.end))
     query = sql.SQL("SELECT tree_size, root_hash, note FROM checkpoints WHERE {} ORDER BY tree_size").format(low)

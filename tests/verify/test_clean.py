@@ -7,12 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from ledger.verify import plan, spool
+from ledger.verify.work import RANGE_ENTRIES
 from tests.support.servers import Database
 from tests.verify.support import small, world
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_clean_ledger_has_no_finding(database: Database, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("range_entries", [256, 512, RANGE_ENTRIES])
+async def test_a_clean_ledger_has_no_finding(
+    database: Database, tmp_path: Path, workers: int, range_entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "RANGE_ENTRIES", range_entries)
+    monkeypatch.setattr(spool, "PARTITION_ENTRIES", 100 if range_entries == 256 else 1000)
     await small(database, tmp_path)
     async with world(database, tmp_path) as made:
         report = await made.verify(workers=workers)

@@ -17,7 +17,7 @@ import pytest
 from ledger.checkpoint import Checkpoint, sign_checkpoint
 from ledger.keystore import SqliteKeyStore
 from ledger.merkle import Edge, node_hash
-from ledger.verify import Report, verify
+from ledger.verify import Report, plan, spool, verify
 from tests.support.servers import Database, PostgresServer, clone
 from tests.verify.support import PREFIX, found, kinds, leaf_hash, small, tampering
 
@@ -48,6 +48,13 @@ class Copies:
             return await verify(copy.url("tally_auditor"), **options)
         finally:
             await copy.drop()
+
+
+@pytest.fixture(autouse=True)
+def _small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges of one tile and many spool partitions, so that what spans ranges is met with 1,900 entries."""
+    monkeypatch.setattr(plan, "RANGE_ENTRIES", 256)
+    monkeypatch.setattr(spool, "PARTITION_ENTRIES", 100)
 
 
 _ORIGINALS: dict[int, Database] = {}
