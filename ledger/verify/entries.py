@@ -142,7 +142,7 @@ class EntryCheck:
         self._runs: dict[str, _Run] = {}
         self._numbers: dict[tuple[str, str | None], _Numbers] = {}
         self._texts: dict[str, bytes] = {}
-        self._partitions: dict[tuple[Any, ...], bytes] = {}
+        self._partitions: dict[tuple[str, str, str | None, int], bytes] = {}
         self._recorded_text = ""
         self._recorded = 0
         self._recorded_field = b""
@@ -157,7 +157,8 @@ class EntryCheck:
         sha256, head, check, join = hashlib.sha256, _HEAD.unpack_from, check_leaf, b"".join
         runs, numbers, kind_fields, ordinal = self._runs, self._numbers, self._texts, self._ordinal
         partitions = self._spool.partitions
-        ids = self._spool.buffer("id", 0)
+        ids, sources = self._spool.buffer("id", 0), self._spool.buffer("source", 0)
+        named_partitions, fresh_from = self._partitions, self._fresh_from
         for row in rows:
             _, _, index, size = head(row)
             end = _HEAD_BYTES + size
@@ -223,8 +224,13 @@ class EntryCheck:
             elif self._is_tenant and kind not in LEDGER_KINDS:
                 gathered.unknown = True
             source = value["source"]
-            if "topic" in source and index >= self._fresh_from:
-                self._source(source, kind)
+            if "topic" in source and index >= fresh_from:
+                names = (source["cluster"], source["topic"], source["topic_id"], source["partition"])
+                named = named_partitions.get(names) or self._name_partition(names)
+                offset = source["offset"]
+                if partitions != 1:
+                    sources = self._spool.buffer("source", offset_partition(named, offset, partitions))
+                sources += SOURCE.pack(named, offset, _CLASS_OF_KIND.get(kind, 0))
             if kind in _HANDED_UP:
                 self._hand_up(index, kind, run, value["data"])
             commit = value["commit"]
@@ -318,15 +324,10 @@ class EntryCheck:
         )
         self._spool.add("numbers", digest, record)
 
-    def _source(self, source: dict[str, Any], kind: str) -> None:
-        names = (source["cluster"], source["topic"], source["topic_id"], source["partition"])
-        digest = self._partitions.get(names)
-        if digest is None:
-            digest = self._partitions[names] = partition_digest(*names)
-            self.gathered.partitions[digest] = (source["topic"], source["partition"])
-        offset = source["offset"]
-        partition = offset_partition(digest, offset, self._spool.partitions)
-        self._spool.buffer("source", partition).extend(SOURCE.pack(digest, offset, _CLASS_OF_KIND.get(kind, 0)))
+    def _name_partition(self, names: tuple[str, str, str | None, int]) -> bytes:
+        digest = self._partitions[names] = partition_digest(*names)
+        self.gathered.partitions[digest] = (names[1], names[3])
+        return digest
 
     def _hand_up(self, index: int, kind: str, run: str | None, data: dict[str, Any]) -> None:
         gathered = self.gathered

@@ -12,12 +12,15 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 from psycopg import sql
@@ -83,6 +86,9 @@ class Pool:
                 initializer=_begin,
                 initargs=(self._setup,),
             )
+            with _without_main():
+                for _ in range(self._workers):
+                    self._executor.submit(_ready)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -133,6 +139,18 @@ class Pool:
         return asyncio.get_running_loop().run_in_executor(self._executor, function, argument)
 
 
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Start processes that do not import the program's main module: they need this package only, and a main module
+    may take seconds to import, or lack the guard against being imported."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 # Below: a worker process' own state and entry points.
 
 _runner: asyncio.Runner | None = None
@@ -150,6 +168,11 @@ def _work(job: Job) -> RangeResult:
     result = runner.run(check_range(session, job))
     session.spool.flush()
     return result
+
+
+def _ready() -> None:
+    """Done when this process has begun."""
+    _mine()
 
 
 def _mine() -> tuple[asyncio.Runner, Session]:
