@@ -78,7 +78,12 @@ async def measure(size: str) -> Result:
             "synchronous_commit": "on",
             "consumers": 1,
         },
-        more={"two_consumers_events_per_s": two, "two_to_one": two / value},
+        more={
+            "cpu_us_per_event": one["cpu_seconds"] / events * 1e6,
+            "floor_cpu_us_per_event": floor["cpu_seconds"] / events * 1e6,
+            "two_consumers_events_per_s": two,
+            "two_to_one": two / value,
+        },
     )
 
 

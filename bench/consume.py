@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from bench.common import now, peak_memory_mb
+from bench.common import cpu_seconds, now, peak_memory_mb
 from ingest.consumer import Consumer, ConsumerConfig
 from ledger.keystore import SqliteKeyStore
 
@@ -22,11 +22,12 @@ async def consume(arguments: dict[str, Any]) -> dict[str, Any]:
         task = asyncio.create_task(consumer.run(until_idle_s=arguments.get("idle_s", 2.0)))
         await consumer.ready.wait()
         start = last = now()
+        cpu_start = cpu_last = cpu_seconds()
         done = 0
         while not task.done():
             await asyncio.sleep(0.02)
             if consumer.progress.records > done:
-                done, last = consumer.progress.records, now()
+                done, last, cpu_last = consumer.progress.records, now(), cpu_seconds()
         progress = await task
         return {
             "records": progress.records,
@@ -34,6 +35,7 @@ async def consume(arguments: dict[str, Any]) -> dict[str, Any]:
             "rejected": progress.rejected,
             "batches": progress.batches,
             "seconds": last - start,
+            "cpu_seconds": cpu_last - cpu_start,
             "first": start,
             "last": last,
             "peak_memory_mb": peak_memory_mb(),

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from bench.common import PARTITIONS, now, peak_memory_mb
+from bench.common import PARTITIONS, cpu_seconds, now, peak_memory_mb
 from ledger.draft import COPY_HEADER, COPY_TRAILER
 
 _I32, _I16 = struct.Struct(">i"), struct.Struct(">h")
@@ -69,7 +69,7 @@ async def floor(arguments: dict[str, Any]) -> dict[str, Any]:
     ends = await consumer.end_offsets(partitions)
     total, read, at = sum(ends.values()), 0, 0
     async with await psycopg.AsyncConnection.connect(arguments["floor_postgres"], autocommit=True) as conn:
-        start = now()
+        start, cpu_start = now(), cpu_seconds()
         while read < total or at < len(entries):
             if read < total:
                 found = await consumer.getmany(timeout_ms=1000, max_records=rows)
@@ -82,9 +82,9 @@ async def floor(arguments: dict[str, Any]) -> dict[str, Any]:
                         async with conn.cursor().copy(b"COPY content FROM STDIN (FORMAT binary)") as copy:
                             await copy.write(contents[at])
                 at += 1
-        seconds = now() - start
+        seconds, cpu = now() - start, cpu_seconds() - cpu_start
     await consumer.stop()
-    return {"records": read, "seconds": seconds, "peak_memory_mb": peak_memory_mb()}
+    return {"records": read, "seconds": seconds, "cpu_seconds": cpu, "peak_memory_mb": peak_memory_mb()}
 
 
 if __name__ == "__main__":
