@@ -36,6 +36,7 @@ from ingest.cluster import describe
 from ingest.decode import Decoder, Origin
 from ingest.errors import ClusterUnreachable, ConsumerEnded
 from ingest.positions import claim, find_gap, record_gap
+from ingest.security import broker_options
 from ledger.append import Appender, Item
 from ledger.db import Connection, connect
 from ledger.errors import AppendError, DatabaseUnreachable, ForkRefused, LeafTooLarge, RunMoved
@@ -157,7 +158,7 @@ class Consumer:
             logger=None,
             log_level=30,
             metadata_max_age_ms=METADATA_MAX_AGE_MS,
-            **config.kafka,
+            **broker_options(config.kafka),
         )
         subscriber = broker.subscriber(
             pattern=config.topics,
