@@ -4,7 +4,7 @@
     home/endpoints.json   there while that one is ready; 0600, since it holds passwords
 
 Guarantees: the file is written whole or not at all, and only when everything in it answers; one of a `tally up` that
-was killed is never taken for a living one's. Does not: look whether an address still answers.
+was killed is removed, and never taken for a living one's. Does not: look whether an address still answers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import contextlib
 import fcntl
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,22 +48,45 @@ class Endpoints:
     web: str | None = None
 
 
+# Waits for the end of the process that holds the other end of its standard input, kill -9 included.
+_SWEEPER = """
+import json, os, sys
+sys.stdin.buffer.read()
+try:
+    with open(sys.argv[1]) as file:
+        if json.load(file).get("pid") == int(sys.argv[2]):
+            os.unlink(sys.argv[1])
+except (OSError, ValueError):
+    pass
+"""
+
+
 class Home:
     """A home as one `tally up` holds it: `announce` when all is ready. No second one runs in it meanwhile."""
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.endpoints_file
+        self._sweeper: subprocess.Popen[bytes] | None = None
 
     def announce(self, endpoints: Endpoints) -> None:
-        """Write endpoints.json."""
+        """Write endpoints.json. A small process removes it if this one is killed: passwords and ports go with it."""
         from tallystick.servers.home import write_atomically
 
+        self._sweeper = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _SWEEPER, str(self._file), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            cwd="/",
+            start_new_session=True,
+        )
         text = json.dumps({**asdict(endpoints), "pid": os.getpid()}, indent=1)
         write_atomically(self._file, text + "\n")
 
     def withdraw(self) -> None:
         """Remove endpoints.json."""
         self._file.unlink(missing_ok=True)
+        if self._sweeper is not None:
+            self._sweeper.communicate()
+            self._sweeper = None
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_one_that_never_gets_ready_is_given_up(settings: Settings, monkeypatch: 
         find_endpoints(settings, lambda _: None)
 
 
-def test_what_a_killed_one_left_is_not_believed(settings: Settings) -> None:
+def test_what_a_killed_one_left_is_removed(settings: Settings) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(settings.home)], stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None
@@ -94,8 +95,18 @@ def test_what_a_killed_one_left_is_not_believed(settings: Settings) -> None:
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.communicate()
-    assert settings.endpoints_file.exists()
     assert running_up(settings) is None
+    deadline = time.monotonic() + 20
+    while settings.endpoints_file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_file_of_one_that_is_gone_is_not_believed(settings: Settings) -> None:
+    with hold(settings) as home:
+        home.announce(FOUND)
+        left = settings.endpoints_file.read_text()
+    settings.endpoints_file.write_text(left)
     with pytest.raises(TallyError, match="no servers"):
         find_endpoints(settings, silent)
     with hold(settings):

@@ -27,7 +27,8 @@ REJECTED = Rejected("log", 0, ID, "2026-11-21T00:00:00.000000Z", "schema", "", 1
 
 def test_an_event_gets_a_public_reference_and_keeps_every_other_byte() -> None:
     value = b'{"specversion":"1.0","type":"tallystick.tool_call.v1","id":"1","source":"s","subject":"r","data":'
-    value += b'{"tool":"t","phase":"finished","call":"c","input":{"w":1.2500,"e":1E2,"w":1},"refs":[{"what":"rule","id":"7"}]}}'
+    value += b'{"tool":"t","phase":"finished","call":"c","input":{"w":1.2500,"e":1E2,"w":1},'
+    value += b'"refs":[{"what":"rule","id":"7"}]}}'
     changed = normalize_structured(with_reference(value, ID))
     before = normalize_structured(value)
     assert changed.data["refs"] == [{"what": "rule", "id": "7"}, {"what": "rejected", "id": ID}]
