@@ -79,10 +79,17 @@ class Consuming:
                 sums[name] += count
         return sums
 
-    async def run(self, config: ConsumerConfig, keystore: KeyStore, *, until_idle_s: float | None = None) -> None:
+    async def run(
+        self,
+        config: ConsumerConfig,
+        keystore: KeyStore,
+        *,
+        until_idle_s: float | None = None,
+        tries_max: int | None = None,
+    ) -> None:
         """Consume until idle as asked, or for ever.
 
-        Raises what no further try can mend, and CancelledError.
+        Raises what no further try can mend, or what ended the last of `tries_max` tries in a row; and CancelledError.
         """
         attempt = defects = 0
         while True:
@@ -98,6 +105,8 @@ class Consuming:
                     raise cause from error
                 if time.monotonic() - began > STEADY_S:
                     attempt = 0
+                if tries_max is not None and attempt + 1 >= tries_max:
+                    raise cause from error
                 pause = PAUSES_S[min(attempt, len(PAUSES_S) - 1)]
                 attempt += 1
                 told = {"reason": str(cause).split("\n", 1)[0], "pause_s": pause}

@@ -11,6 +11,8 @@ from tallystick.cli.output import AsJson, note, put, put_json
 if TYPE_CHECKING:
     from tallystick.cli.connect import Servers
 
+TRIES_MAX = 5  # of a command that is to end by itself
+
 
 def ingest(
     until_idle: Annotated[
@@ -46,13 +48,18 @@ async def _ingest(of: Servers, until_idle_s: float | None, as_json: bool) -> Non
     from tallystick.consume import Consuming, consumer_config
     from tallystick.errors import TallyError
     from tallystick.ledgers import open_keystore, origin_prefix
-    from tallystick.servers.topics import TOPICS, ensure_topics
+    from tallystick.servers.topics import TOPICS, answers, ensure_topics
 
     settings = of.settings
     async with await connect(of.postgres_admin, "tally_writer", application="tally ingest") as conn:
         await require_migrated(conn)
         keystore = await open_keystore(conn, settings)
         prefix = await origin_prefix(conn, settings, keystore)
+    if not await answers(of.kafka, of.kafka_client):
+        raise TallyError(
+            f"Kafka at {of.kafka} does not answer, or not to this login",
+            "Check that it runs, TALLY_KAFKA_BOOTSTRAP, and the other TALLY_KAFKA_… settings.",
+        )
     wanted = {topic: TOPICS[topic] for topic in (EVENTS, CONTROL, FINDINGS)}
     try:
         await ensure_topics(of.kafka, wanted, replication=settings.kafka_replication, client=of.kafka_client)
@@ -62,7 +69,8 @@ async def _ingest(of: Servers, until_idle_s: float | None, as_json: bool) -> Non
     with keystore:
         try:
             config = consumer_config(settings, of.postgres_admin, of.kafka, of.kafka_client, prefix)
-            await consuming.run(config, keystore, until_idle_s=until_idle_s)
+            tries_max = TRIES_MAX if until_idle_s is not None else None
+            await consuming.run(config, keystore, until_idle_s=until_idle_s, tries_max=tries_max)
         finally:
             done = consuming.total()
             if as_json:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.checkpoint import verify_checkpoint
+from ledger.keystore import SqliteKeyStore
 from ledger.merkle import Edge, leaf_hash
 from ledger.tiles import bundle_path, decode_bundle
 from tests.cli.tally import PLAIN, Tally, wait_for_file
@@ -245,6 +246,34 @@ def test_a_server_that_dies_ends_it_with_one_line(tmp_path: Path) -> None:
     assert processes_of(tally.home) == []
 
 
+@pytest.mark.timeout(300)
+def test_where_no_consumer_can_work_the_servers_stay_to_look_at(tmp_path: Path) -> None:
+    """A database older than what was published of it: nothing is appended, and it can be verified and exported."""
+    tally = Tally.at(tmp_path / "home")
+    with up(tally):
+        assert tally("import", PLAIN, "--json").json["appended"] == 5
+        log = tally("show", RUN, "--json").json["log"]
+    with SqliteKeyStore(tally.home / "keys", create=False) as keystore:
+        heads = log.replace("/default", "/heads")
+        size, root = keystore.published(heads) or (0, b"")
+        keystore.publish(heads, size + 5, root)
+    with up(tally) as process:
+        deadline = time.monotonic() + END_S
+        while "nothing is appended any more" not in (tmp_path / "up.log").read_text():
+            assert time.monotonic() < deadline, (tmp_path / "up.log").read_text()
+            time.sleep(0.1)
+        found = tally("verify", "--json")
+        assert found.status == 1
+        assert {one["log"] for one in found.json["findings"]} == {heads}
+        assert tally("export", "log", log, "-o", tmp_path / "out").status == 0
+        process.terminate()
+        assert process.wait(END_S) == 2
+    last = (tmp_path / "up.log").read_text().splitlines()[-1]
+    assert last.startswith("tally: ")
+    assert heads in last
+    assert processes_of(tally.home) == []
+
+
 @pytest.mark.timeout(200)
 def test_stopped_while_it_starts_it_leaves_nothing(tmp_path: Path) -> None:
     tally = Tally.at(tmp_path / "home")
@@ -281,6 +310,8 @@ async def test_servers_of_ones_own(
     assert len(added["logs"]) == 2
     drained = writer("ingest", "--until-idle", "1", "--json")
     assert drained.status == 0, drained
+    nowhere = Tally(home, writer.env | {"TALLY_KAFKA_BOOTSTRAP": "127.0.0.1:1"})
+    assert "Kafka at 127.0.0.1:1 does not answer" in nowhere("ingest").one_line()
     assert auditor("import", PLAIN, "--no-wait", "--json").json == {"published": 5}
     drained = writer("ingest", "--until-idle", "1", "--json")
     assert (drained.status, drained.json["entries"]) == (0, drained.json["batches"] + 6), drained
