@@ -7,6 +7,7 @@ holds makes this raise.
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ FORM_HEADER = "tallystick-form"
 FILE_HEADER = "tallystick-file"
 LINE_HEADER = "tallystick-line"
 PRODUCER_DOMAIN = lp(b"tallystick/producer-sig/v1")
+FILE_BYTES_MAX = 1024  # it stands in the leaf, and is a path
+_LINE = re.compile(rb"[1-9][0-9]{0,9}")
 ATTESTATION_DOMAIN = lp(b"tallystick/attestation/v1")
 STRUCTURED = b"application/cloudevents+json"
 ARCHIVED_KINDS = frozenset({"contract_applied", "tool_registered", "policy_published"})
@@ -202,12 +205,13 @@ def _add_file(source: dict[str, Any], named: dict[str, bytes]) -> None:
     file, line = named.get(FILE_HEADER), named.get(LINE_HEADER)
     if file is None and line is None:
         return
+    if file is None or len(file) > FILE_BYTES_MAX or line is None or not _LINE.fullmatch(line):
+        raise Refused("bad_header", f"{FILE_HEADER} and {LINE_HEADER}: expected a file's name and a line's number")
     try:
-        source["file"] = (file or b"").decode()
-        source["line"] = int(line or b"")
-    except ValueError as error:
-        source.pop("file", None)
-        raise Refused("bad_header", f"{FILE_HEADER} and {LINE_HEADER} are not a name and a number") from error
+        source["file"] = file.decode()
+    except UnicodeDecodeError as error:
+        raise Refused("bad_header", f"{FILE_HEADER}: expected UTF-8") from error
+    source["line"] = int(line)
 
 
 def _around(headers: Headers, key: bytes | None) -> bytes | None:

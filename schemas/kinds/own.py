@@ -41,7 +41,7 @@ class SourceGap(Explained):
     cluster: Text | None = None
     topic_id: Text | None = None
     from_: Count = Field(alias="from")
-    to: Count
+    to: Integer  # below `from` where how much is missing isn't known; -1 where the topic began anew
     cause: Text | None = None
 
 
@@ -59,9 +59,11 @@ class ProducerKey(Explained):
 
 
 class KeyRotated(Common):
-    old: Name
+    """Without `old` and `signature`: the first key of a log, as `_system` records it."""
+
+    old: Name | None = None
     new: Name
-    signature: Name
+    signature: Name | None = None
 
 
 class RunHead(Common):
