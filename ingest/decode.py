@@ -10,9 +10,8 @@ import binascii
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from cryptography.exceptions import InvalidSignature
@@ -45,8 +44,7 @@ Headers = Sequence[tuple[str, bytes]]
 Keys = Mapping[tuple[str, str], tuple[str, str]]  # (tenant, key) to (verifier key, role)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a record was read: what stands in the leaf's `source`."""
 
     cluster: str
@@ -76,7 +74,7 @@ class Decoder:
         }
         event: Event | None = None
         try:
-            named = {name: content for name, content in headers if name.startswith("tallystick-")}
+            named = _named(headers)
             if value is None:
                 raise Refused("tombstone", "the record has no value")
             _add_file(source, named)
@@ -154,7 +152,7 @@ class Decoder:
             raise Refused("bad_signature", "the attestation's key is not registered as an attester's")
         try:
             signature = b64decode(str(attestation.get("value")), validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # not base64, or not ASCII
             raise Refused("bad_signature", "the attestation's value is not base64") from error
         parts = (tenant.encode(), event.kind.encode(), event.sent_id.encode(), attested)
         _verify(vkey, signature, ATTESTATION_DOMAIN + b"".join(map(lp, parts)))
@@ -201,6 +199,24 @@ def _normalize(value: bytes, headers: Headers, named: dict[str, bytes]) -> Event
     return normalize_structured(value)
 
 
+def _named(headers: Headers) -> dict[str, bytes]:
+    """Our own headers by name. Raises Refused where one has no value or stands twice, or any name is not UTF-8."""
+    named: dict[str, bytes] = {}
+    for name, content in headers:
+        if not name.isascii() and _odd(name):
+            raise Refused("bad_header", "the name of a header is not UTF-8")
+        if name.startswith("tallystick-"):
+            if content is None or name in named:
+                raise Refused("bad_header", "a tallystick header: expected it once, with a value")
+            named[name] = content
+    return named
+
+
+def _odd(name: str) -> bool:
+    """Whether a header's name was not UTF-8 (ingest.records)."""
+    return any("\udc80" <= character <= "\udcff" for character in name)
+
+
 def _add_file(source: dict[str, Any], named: dict[str, bytes]) -> None:
     file, line = named.get(FILE_HEADER), named.get(LINE_HEADER)
     if file is None and line is None:
@@ -215,15 +231,28 @@ def _add_file(source: dict[str, Any], named: dict[str, bytes]) -> None:
 
 
 def _around(headers: Headers, key: bytes | None) -> bytes | None:
-    """A rejected record's headers and key, which its value alone does not say; bytes as base64."""
+    """A rejected record's headers and key, which its value alone does not say; bytes as base64.
+
+    A header whose name is not UTF-8 stands apart, by its place among all headers.
+    """
     if not headers and key is None:
         return None
-    return orjson.dumps(
-        {
-            "headers": [[name, b64encode(content or b"").decode()] for name, content in headers],
-            "key": None if key is None else b64encode(key).decode(),
-        }
-    )
+    around: dict[str, Any] = {
+        "headers": [[name, _base64(content or b"")] for name, content in headers if not _odd(name)],
+        "key": None if key is None else _base64(key),
+    }
+    odd = [
+        [place, _base64(name.encode(errors="surrogateescape")), _base64(content or b"")]
+        for place, (name, content) in enumerate(headers)
+        if _odd(name)
+    ]
+    if odd:
+        around["headers_not_utf8"] = odd
+    return orjson.dumps(around)
+
+
+def _base64(value: bytes) -> str:
+    return b64encode(value).decode()
 
 
 def _verify(vkey: str, signature: bytes, message: bytes) -> None:

@@ -64,9 +64,20 @@ def _lp_text(text: str) -> bytes:
 _COMMIT_PREFIX = lp(COMMIT_DOMAIN)
 
 
-def _additional(log: str, id: str, pointer: str, type: str) -> bytes:
+def additional_head(log: str, id: str) -> bytes:
+    """The part of a field's additional data that all fields of an entry share."""
     name = id.encode()
-    return _lp_text(log) + len(name).to_bytes(8, "big") + name + _lp_text(pointer) + _lp_text(type)
+    return _lp_text(log) + len(name).to_bytes(8, "big") + name
+
+
+@lru_cache(maxsize=4096)
+def additional_tail(pointer: str, type: str) -> bytes:
+    """The part of a field's additional data that the same fields of all entries share."""
+    return lp(pointer.encode()) + lp(type.encode())
+
+
+def _additional(log: str, id: str, pointer: str, type: str) -> bytes:
+    return additional_head(log, id) + additional_tail(pointer, type)
 
 
 def _commit(salt: bytes, additional: bytes, value: bytes) -> bytes:
@@ -105,8 +116,13 @@ def seal_field(
     """
     if len(random) != RANDOM_BYTES:
         raise SealedFieldError(f"sealing {pointer} of {id}: expected {RANDOM_BYTES} random bytes, got {len(random)}")
-    nonce, salt = random[:NONCE_BYTES], random[NONCE_BYTES:]
-    additional = _additional(log, id, pointer, type)
+    return seal_value(cipher, random, 0, _additional(log, id, pointer, type), value)
+
+
+def seal_value(cipher: AESGCM, random: bytes, at: int, additional: bytes, value: bytes) -> tuple[str, bytes]:
+    """`seal_field` where the additional data is made already: uses RANDOM_BYTES of `random` from `at` on."""
+    nonce = random[at : at + NONCE_BYTES]
+    salt = random[at + NONCE_BYTES : at + RANDOM_BYTES]
     sealed = nonce + cipher.encrypt(nonce, salt + value, additional)
     return b2a_base64(_commit(salt, additional, value), newline=False).decode(), sealed
 

@@ -55,13 +55,13 @@ class Pending:
 
 @dataclass(slots=True)
 class _Key:
-    ref: str
+    refs: list[str]  # its own reference alone, as it stands in `commit`
     key: bytes
     aead: AESGCM
     digest_key: bytes | None = None
 
 
-_Field = tuple[str, str, bytes, Sequence[_Key]]  # pointer, type, value, the keys it is under
+_Field = tuple[str, str, bytes, AESGCM, list[str]]  # pointer, type, value, its cipher and its key references
 
 
 def wanted_keys(pending: Pending) -> list[Wanted]:
@@ -101,13 +101,13 @@ class Sealer:
     def __init__(self, keystore: KeyStore) -> None:
         self._keystore = keystore
         self._keys: dict[Wanted, _Key] = {}
-        self._field_keys: dict[tuple[str, ...], AESGCM] = {}
+        self._field_ciphers: dict[tuple[str, ...], AESGCM] = {}
         self._dedup: dict[str, bytes] = {}
 
     def forget(self) -> None:
         """Drop every cached key, as after an erasure."""
         self._keys.clear()
-        self._field_keys.clear()
+        self._field_ciphers.clear()
 
     def prepare(self, pendings: Iterable[Pending]) -> None:
         """Get or create the keys that these events need; durable when this returns, with one sync at most."""
@@ -125,7 +125,7 @@ class Sealer:
             return
         wants = list(missing)
         for want, found in zip(wants, self._keystore.content_keys(wants), strict=True):
-            keys[want] = _Key(found.ref, found.key, AESGCM(found.key))
+            keys[want] = _Key([found.ref], found.key, AESGCM(found.key))
 
     def seal(self, pending: Pending) -> Draft:
         """Seal one prepared event. Raises LeafTooLarge where its public part can't be made to fit."""
@@ -141,20 +141,20 @@ class Sealer:
         data = {**event.data, **pending.enriched} if pending.enriched else dict(event.data)
         actor: dict[str, Any] = dict(event.actor)
         keys = self._keys
-        owners = [keys[wanted] for wanted in _content_wanted(pending)]
-        fields: list[_Field] = [(item.pointer, item.type, item.value, owners) for item in event.content]
+        cipher, refs = self._cipher([keys[wanted] for wanted in _content_wanted(pending)])
+        fields: list[_Field] = [(item.pointer, item.type, item.value, cipher, refs) for item in event.content]
         if pending.received_sig is not None:
-            fields.append(("/received", "application/octet-stream", pending.received, owners))
-            fields.append(("/received_sig", "text/plain", pending.received_sig, owners))
+            fields.append(("/received", "application/octet-stream", pending.received, cipher, refs))
+            fields.append(("/received_sig", "text/plain", pending.received_sig, cipher, refs))
         for pointer, name in event.persons:
             key = keys[(pending.tenant, "p", name)]
-            _place(actor, data, pointer, key.ref)
-            fields.append((pointer, "text/plain", name.encode(), (key,)))
+            _place(actor, data, pointer, key.refs[0])
+            fields.append((pointer, "text/plain", name.encode(), key.aead, key.refs))
         if event.digest_input is not None:
             data["arguments"] = self._digest(pending, event.digest_input)
         draft = self._encode(pending, actor, data, fields, fingerprint)
         if _leaf_bytes(draft) > LEAF_BYTES_MAX:
-            draft = self._overflow(pending, actor, data, fields, owners, fingerprint)
+            draft = self._overflow(pending, actor, data, fields, cipher, refs, fingerprint)
         return draft
 
     def conflict(self, pending: Pending, first: dict[str, Any]) -> Pending:
@@ -195,14 +195,14 @@ class Sealer:
         sealed: list[bytes] = []
         if fields:
             fields.sort(key=_pointer)
+            head = content.additional_head(log, id)
             random = os.urandom(content.RANDOM_BYTES * len(fields))
             at = 0
-            for pointer, type, value, owners in fields:
-                commitment, box = content.seal_field(
-                    self._aead(owners), random[at : at + content.RANDOM_BYTES], log, id, pointer, type, value
-                )
+            for pointer, type, value, cipher, refs in fields:
+                additional = head + content.additional_tail(pointer, type)
+                commitment, box = content.seal_value(cipher, random, at, additional, value)
                 at += content.RANDOM_BYTES
-                commit[pointer] = {"c": commitment, "k": [key.ref for key in owners]}
+                commit[pointer] = {"c": commitment, "k": refs}
                 pointers.append(pointer)
                 types.append(type)
                 sealed.append(box)
@@ -225,14 +225,15 @@ class Sealer:
             draft.content_row = content_row(fingerprint, tuple(pointers), tuple(types), sealed)
         return draft
 
-    def _aead(self, owners: Sequence[_Key]) -> AESGCM:
+    def _cipher(self, owners: list[_Key]) -> tuple[AESGCM, list[str]]:
+        """The cipher of content that concerns these, and their references."""
         if len(owners) == 1:
-            return owners[0].aead
-        refs = tuple(key.ref for key in owners)
-        aead = self._field_keys.get(refs)
-        if aead is None:
-            aead = self._field_keys[refs] = AESGCM(content.field_key([key.key for key in owners]))
-        return aead
+            return owners[0].aead, owners[0].refs
+        refs = [key.refs[0] for key in owners]
+        cipher = self._field_ciphers.get(tuple(refs))
+        if cipher is None:
+            cipher = self._field_ciphers[tuple(refs)] = content.field_cipher([key.key for key in owners])
+        return cipher, refs
 
     def _digest(self, pending: Pending, text: bytes) -> str:
         key = self._keys[_digest_wanted(pending)]
@@ -249,9 +250,8 @@ class Sealer:
                 option=orjson.OPT_SORT_KEYS,
             )
         ]
-        for item in sorted(event.content, key=_content_pointer):
-            parts.append(b"\x00%d %b %b\x00" % (len(item.value), item.pointer.encode(), item.type.encode()))
-            parts.append(item.value)
+        for item in sorted(event.content, key=_content_pointer) if len(event.content) > 1 else event.content:
+            parts += (f"\0{len(item.value)} {item.pointer} {item.type}\0".encode(), item.value)
         return hmac.digest(self._dedup[pending.tenant], b"".join(parts), "sha256")
 
     def _overflow(
@@ -260,7 +260,8 @@ class Sealer:
         actor: dict[str, Any],
         data: dict[str, Any],
         fields: list[_Field],
-        owners: Sequence[_Key],
+        cipher: AESGCM,
+        refs: list[str],
         fingerprint: bytes | None,
     ) -> Draft:
         """Move the largest public arrays to content until the leaf fits; their counts stay in `data.overflow`."""
@@ -269,7 +270,7 @@ class Sealer:
         for name in sorted(arrays, key=lambda name: len(arrays[name]), reverse=True):
             counts[name] = len(data.pop(name))
             data["overflow"] = counts
-            fields.append((f"/overflow/{name}", "application/json", arrays[name], owners))
+            fields.append((f"/overflow/{name}", "application/json", arrays[name], cipher, refs))
             draft = self._encode(pending, actor, data, fields, fingerprint)
             if _leaf_bytes(draft) <= LEAF_BYTES_MAX:
                 return draft
