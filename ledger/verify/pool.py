@@ -1,7 +1,8 @@
 """The processes that verify ranges side by side.
 
-Each opens its own two connections in the verification's snapshot, its own key store and its own spool files, and keeps
-them until the pool is closed. With one worker the same code runs in this process.
+This process is one of them; the others are its helpers, which take a second to start. Each opens its own two
+connections in the verification's snapshot, its own key store and its own spool files, and keeps them until the pool is
+closed.
 
 Guarantees: results come in the order of the jobs, and not more than a few are held. A worker that fails ends the
 verification with its exception.
@@ -14,11 +15,13 @@ import multiprocessing
 import os
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -31,7 +34,8 @@ from ledger.keystore import KeyStore
 from ledger.verify.spool import Spool
 from ledger.verify.work import Job, RangeResult, Session, check_range
 
-AHEAD = 3  # jobs handed out per worker: one in work, one waiting, one whose result waits its turn
+AHEAD = 4  # jobs per process that are in work or done before their turn: what is held in memory
+QUEUED = 2  # jobs per helper: one in work, one waiting
 ROLE = "tally_auditor"
 
 T = TypeVar("T")
@@ -72,60 +76,75 @@ class Pool:
 
     def __init__(self, setup: Setup, workers: int) -> None:
         self._setup = setup
-        self._workers = workers
+        self._helpers = workers - 1
         self._executor: ProcessPoolExecutor | None = None
         self._session: Session | None = None
 
     async def __aenter__(self) -> Pool:
-        if self._workers == 1:
-            self._session = await open_session(self._setup)
-        else:
+        self._session = await open_session(self._setup)
+        if self._helpers:
             self._executor = ProcessPoolExecutor(
-                self._workers,
+                self._helpers,
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_begin,
                 initargs=(self._setup,),
             )
             with _without_main():
-                for _ in range(self._workers):
+                for _ in range(self._helpers):
                     self._executor.submit(_ready)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await close_session(self._session)
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
+        if self._session is not None:
+            await close_session(self._session)
 
     async def check(self, jobs: Iterable[Job]) -> AsyncIterator[RangeResult]:
         """The results of jobs, in their order."""
-        if self._session is not None:
-            for job in jobs:
-                yield await check_range(self._session, job)
-            self._session.spool.flush()
-            return
-        async for result in self._ordered(_work, jobs):
+        if self._session is None:
+            raise RuntimeError("a pool is entered before it is used")
+        session = self._session
+        async for result in self._ordered(_work, partial(check_range, session), jobs):
             yield result
+        session.spool.flush()
 
     async def apply(self, function: Callable[[A], T], arguments: Iterable[A]) -> AsyncIterator[T]:
-        """`function` of each argument, in order; here, or in the workers."""
-        if self._executor is None:
-            for argument in arguments:
-                yield function(argument)
-                await asyncio.sleep(0)
-            return
-        async for result in self._ordered(function, arguments):
+        """`function` of each argument, in order."""
+
+        async def here(argument: A) -> T:
+            await asyncio.sleep(0)
+            return function(argument)
+
+        async for result in self._ordered(function, here, arguments):
             yield result
 
-    async def _ordered(self, function: Callable[[A], T], arguments: Iterable[A]) -> AsyncIterator[T]:
+    async def _ordered(
+        self, there: Callable[[A], T], here: Callable[[A], Awaitable[T]], arguments: Iterable[A]
+    ) -> AsyncIterator[T]:
+        """Results in order: helpers are kept busy, and this process does what they have no room for."""
+        rest = iter(arguments)
         waiting: deque[asyncio.Future[T]] = deque()
+        ahead_max = (self._helpers + 1) * AHEAD
         try:
-            for argument in arguments:
-                waiting.append(self._submit(function, argument))
-                if len(waiting) >= self._workers * AHEAD:
+            while True:
+                if waiting and waiting[0].done():
+                    yield waiting.popleft().result()
+                    continue
+                busy = sum(not future.done() for future in waiting)
+                room = len(waiting) < ahead_max
+                for argument in islice(rest, 1 if room else 0):
+                    if busy < self._helpers * QUEUED:
+                        waiting.append(self._submit(there, argument))
+                    else:
+                        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+                        waiting.append(done)
+                        done.set_result(await here(argument))
+                    break
+                else:
+                    if not waiting:
+                        return
                     yield await waiting.popleft()
-            while waiting:
-                yield await waiting.popleft()
         except BrokenProcessPool as error:
             raise LedgerError(
                 "a process of the verification ended on its own (out of memory, or no connection to Postgres);"
