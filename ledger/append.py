@@ -269,10 +269,11 @@ class Appender:
                 " USING (tenant, run)",
                 [list(column) for column in zip(*known, strict=True)],
             )
-            asked = {(tenant, run): log for tenant, run, log in wanted}
-            for tenant, run, log in await cursor.fetchall():
-                if asked[(tenant, run)] != log:
-                    raise RunMoved(tenant, run, log, asked[(tenant, run)])
+            home = {(tenant, run): log for tenant, run, log in await cursor.fetchall()}
+            # A batch may ask for one run in several shards, as it comes from several partitions.
+            for tenant, run, log in wanted:
+                if home.get((tenant, run), log) != log:
+                    raise RunMoved(tenant, run, home[(tenant, run)], log)
         return created
 
     # (3)
