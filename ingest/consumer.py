@@ -37,6 +37,7 @@ from ingest.cluster import describe
 from ingest.decode import Decoder, Origin
 from ingest.errors import ClusterUnreachable, ConsumerEnded
 from ingest.positions import claim, find_gap, record_gap
+from ingest.records import install as read_any_header_name
 from ingest.security import broker_options
 from ledger.append import Appender, Item
 from ledger.db import Connection, connect
@@ -153,6 +154,7 @@ class Consumer:
 
     async def _subscribe(self, stack: contextlib.AsyncExitStack) -> None:
         config = self._config
+        read_any_header_name()
         broker = KafkaBroker(
             config.bootstrap,
             apply_types=False,
@@ -204,13 +206,15 @@ class Consumer:
     # Reading
 
     async def _handle(self, records: Sequence[ConsumerRecord]) -> None:
+        if self._failed is not None:  # records before these were given up; these would leave a hole
+            return
         generation = self._generation
         wanted = [record for record in records if self._is_next(record)]
-        pendings = await self._decode(wanted)
         try:
+            pendings = await self._decode(wanted)
             self._appender.prepare(pendings)
             items = await self._seal(wanted, pendings)
-        except Exception as error:  # sealing decides nothing: what fails here is a defect or a broken key store
+        except Exception as error:  # nothing is decided here: what fails is a defect or a broken key store
             self.end(error)
             return
         await self._enqueue(generation, wanted, items)
@@ -230,7 +234,7 @@ class Consumer:
                 unknown.append(n)
             pendings.append(pending)
         if unknown:  # a tenant or key may have been registered since the registry was read
-            await self._refresh()
+            await self._refresh_when_postgres_answers()
             for n in unknown:
                 pendings[n] = self._decode_one(records[n])
         return pendings
@@ -483,6 +487,21 @@ class Consumer:
             tenants, self._config.events_tenant, self._config.default_tenant, self._config.unauthenticated
         )
         self._decoder = Decoder(authority, keys, _now)
+
+    async def _refresh_when_postgres_answers(self) -> None:
+        """Records wait for this: what the registry may have learned since decides whether they are rejected."""
+        attempt = 0
+        while not self.stop.is_set():
+            try:
+                await self._refresh()
+                return
+            except (DatabaseUnreachable, psycopg.Error) as error:
+                pause = RETRY_S[min(attempt, len(RETRY_S) - 1)]
+                log.warning("can't read the registry; trying again", error=str(error).split("\n")[0], pause_s=pause)
+                attempt += 1
+                await asyncio.sleep(pause)
+                await self._renew_aux()
+        raise ConsumerEnded("stopped while Postgres did not answer; what was read will be read again")
 
     # Beside the main path
 
