@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,12 +91,16 @@ async def running(settings: Settings, home: Home, report: Report = silent) -> As
         yield Running(found, servers.writer, prefix, keystore, consuming, failed, task)
 
 
-async def serve(settings: Settings, home: Home, say: Say, report: Report) -> None:
-    """Run until cancelled, saying what is up and, now and then, how fast.
+async def serve(
+    settings: Settings, home: Home, say: Say, progress: Callable[[], AbstractContextManager[Report]]
+) -> None:
+    """Run until cancelled, saying what is up and, now and then, how fast. `progress` shows the start.
 
     Raises TallyError when a server ended by itself; and, once cancelled, what ended the last consumer, if any did.
     """
-    async with running(settings, home, report) as stack_:
+    async with AsyncExitStack() as ending:
+        with progress() as report:
+            stack_ = await ending.enter_async_context(running(settings, home, report))
         _say_what_is_up(settings, stack_, say)
         rate = asyncio.create_task(_say_rate(stack_.consuming, say))
         lost = asyncio.create_task(_say_lost(stack_, say))
@@ -240,7 +244,9 @@ async def _say_rate(consuming: Consuming, say: Say) -> None:
         more = {name: now[name] - before[name] for name in now}
         if more["records"]:
             told = [f"{more['records']:,} records in {elapsed:.0f} s ({more['records'] / elapsed:,.1f}/s)"]
-            told += [f"{name} {more[name]:,}" for name in ("entries", "duplicates", "conflicts", "rejected") if more[name]]
+            told += [
+                f"{name} {more[name]:,}" for name in ("entries", "duplicates", "conflicts", "rejected") if more[name]
+            ]
             say(", ".join(told))
         before, at = now, time.monotonic()
 

@@ -27,5 +27,4 @@ def up() -> None:
         from tallystick.up import serve
 
         configure()
-        with progress_bar() as report:
-            until_signal(serve(settings, home, note, report))
+        until_signal(serve(settings, home, note, progress_bar))
