@@ -17,7 +17,6 @@ lp(x) is the 8-byte big-endian length of x, then x. All keys and HKDF outputs ar
 
 from __future__ import annotations
 
-import hmac
 import os
 from binascii import b2a_base64
 from collections.abc import Sequence
@@ -153,6 +152,64 @@ def open_field(
     return plain[:SALT_BYTES], plain[SALT_BYTES:]
 
 
+class Hmac:
+    """HMAC-SHA256 under one key used often: the key's part is hashed once."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) > _SHA256_BLOCK_BYTES:
+            key = sha256(key).digest()
+        padded = key.ljust(_SHA256_BLOCK_BYTES, b"\0")
+        self._inner = sha256(padded.translate(_INNER))
+        self._outer = sha256(padded.translate(_OUTER))
+
+    def digest(self, message: bytes) -> bytes:
+        """The 32-byte code of a message."""
+        inner = self._inner.copy()
+        inner.update(message)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()
+
+
+class RandomPool:
+    """Bytes of the operating system's random source, drawn many at a time and given out once each.
+
+    A system call an entry costs more than its encryption. A forked child draws anew, or both would use the same nonces.
+    """
+
+    __slots__ = ("_at", "_bytes", "_forks")
+
+    DRAWN_BYTES = 1 << 14
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._at = 0
+        self._forks = _forks
+
+    def take(self, count: int) -> tuple[bytes, int]:
+        """(buffer, where in it `count` bytes begin that nobody else is given)."""
+        at = self._at
+        if at + count > len(self._bytes) or self._forks != _forks:
+            self._bytes = os.urandom(max(self.DRAWN_BYTES, count))
+            self._forks = _forks
+            at = 0
+        self._at = at + count
+        return self._bytes, at
+
+
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
 def digest_key(key: bytes) -> bytes:
     """The key of the public digests that are made under a session's or run's key, and that go when it goes."""
     if len(key) != KEY_BYTES:
@@ -160,9 +217,10 @@ def digest_key(key: bytes) -> bytes:
     return _hkdf(key, DIGEST_INFO)
 
 
-def arguments_digest(digest_key: bytes, normal_form: bytes) -> str:
+def arguments_digest(digest_key: bytes | Hmac, normal_form: bytes) -> str:
     """The public digest of a call's arguments: `hmac-sha256:` and hex, over `schemas.canonical.normal_form`."""
-    return DIGEST_PREFIX + hmac.digest(digest_key, normal_form, "sha256").hex()
+    code = digest_key if isinstance(digest_key, Hmac) else Hmac(digest_key)
+    return DIGEST_PREFIX + code.digest(normal_form).hex()
 
 
 def _hkdf(material: bytes, info: bytes) -> bytes:

@@ -9,8 +9,6 @@ Source: log-format.md, "Leaf", "Persons" and "Content".
 
 from __future__ import annotations
 
-import hmac
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +56,7 @@ class _Key:
     refs: list[str]  # its own reference alone, as it stands in `commit`
     key: bytes
     aead: AESGCM
-    digest_key: bytes | None = None
+    digest: content.Hmac | None = None
 
 
 _Field = tuple[str, str, bytes, AESGCM, list[str]]  # pointer, type, value, its cipher and its key references
@@ -102,7 +100,8 @@ class Sealer:
         self._keystore = keystore
         self._keys: dict[Wanted, _Key] = {}
         self._field_ciphers: dict[tuple[str, ...], AESGCM] = {}
-        self._dedup: dict[str, bytes] = {}
+        self._dedup: dict[str, content.Hmac] = {}
+        self._random = content.RandomPool()
 
     def forget(self) -> None:
         """Drop every cached key, as after an erasure."""
@@ -120,7 +119,8 @@ class Sealer:
                 if wanted not in keys:
                     missing[wanted] = None
             if pending.tenant not in self._dedup:
-                self._dedup[pending.tenant] = self._keystore.tenant_secret(pending.tenant, DEDUP_PURPOSE)
+                secret = self._keystore.tenant_secret(pending.tenant, DEDUP_PURPOSE)
+                self._dedup[pending.tenant] = content.Hmac(secret)
         if not missing:
             return
         wants = list(missing)
@@ -196,8 +196,7 @@ class Sealer:
         if fields:
             fields.sort(key=_pointer)
             head = content.additional_head(log, id)
-            random = os.urandom(content.RANDOM_BYTES * len(fields))
-            at = 0
+            random, at = self._random.take(content.RANDOM_BYTES * len(fields))
             for pointer, type, value, cipher, refs in fields:
                 additional = head + content.additional_tail(pointer, type)
                 commitment, box = content.seal_value(cipher, random, at, additional, value)
@@ -237,9 +236,9 @@ class Sealer:
 
     def _digest(self, pending: Pending, text: bytes) -> str:
         key = self._keys[_digest_wanted(pending)]
-        if key.digest_key is None:
-            key.digest_key = content.digest_key(key.key)
-        return content.arguments_digest(key.digest_key, normal_form(text))
+        if key.digest is None:
+            key.digest = content.Hmac(content.digest_key(key.key))
+        return content.arguments_digest(key.digest, normal_form(text))
 
     def _fingerprint(self, pending: Pending) -> bytes:
         """What recognizes the same event sent again (log-format.md, "Content", duplicates)."""
@@ -252,7 +251,7 @@ class Sealer:
         ]
         for item in sorted(event.content, key=_content_pointer) if len(event.content) > 1 else event.content:
             parts += (f"\0{len(item.value)} {item.pointer} {item.type}\0".encode(), item.value)
-        return hmac.digest(self._dedup[pending.tenant], b"".join(parts), "sha256")
+        return self._dedup[pending.tenant].digest(b"".join(parts))
 
     def _overflow(
         self,

@@ -112,3 +112,32 @@ def test_the_digest_of_arguments_hides_and_separates() -> None:
     assert digest != content.arguments_digest(other, b'{"amount":"12.5"}')
     assert one != content.field_key([KEYS[0], KEYS[0]])
     assert one != KEYS[0]
+
+
+@given(key=st.binary(max_size=200), message=st.binary(max_size=300))
+def test_hmac_under_a_key_used_often_is_hmac(key: bytes, message: bytes) -> None:
+    code = content.Hmac(key)
+    expected = hmac.digest(key, message, "sha256")
+    assert code.digest(message) == expected
+    assert code.digest(message) == expected
+
+
+def test_random_bytes_are_given_out_once_and_not_again_in_a_forked_child() -> None:
+    pool = content.RandomPool()
+    taken = []
+    for count in (44, 88, pool.DRAWN_BYTES, 44):
+        buffer, at = pool.take(count)
+        assert len(buffer) >= at + count
+        taken.append(buffer[at : at + 44])
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        buffer, at = pool.take(44)
+        os.write(write, buffer[at : at + 44])
+        os._exit(0)
+    os.waitpid(child, 0)
+    buffer, at = pool.take(44)
+    taken += [buffer[at : at + 44], os.read(read, 44)]
+    os.close(read)
+    os.close(write)
+    assert len(set(taken)) == len(taken)
