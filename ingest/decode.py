@@ -134,7 +134,10 @@ class Decoder:
             signature = b64decode(encoded, validate=True)
         except (UnicodeDecodeError, binascii.Error) as error:
             raise Refused("bad_signature", f"{SIGNATURE_HEADER} is not <key id>:<base64>") from error
-        holders = [name for name, key in self._keys if key == key_id and tenant in (None, name)]
+        if tenant is not None and (tenant, key_id) in self._keys:
+            holders = [tenant]
+        else:  # a key of another tenant fixes that one, if it did sign; the two then disagree
+            holders = [name for name, key in self._keys if key == key_id]
         if len(holders) != 1:
             raise Refused("bad_signature", "the key is not registered for this tenant")
         vkey, role = self._keys[(holders[0], key_id)]
