@@ -6,9 +6,16 @@ import asyncio
 from typing import Any
 
 import psycopg
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.common import Result, Stage, child, preload, staged
 from ingest.consumer import BATCH_ITEMS_MAX
+from ledger.append import Appender
+from ledger.db import connect
+from ledger.keystore import SqliteKeyStore
+from ledger.note import vkey_text
+from ledger.registry import Registry
+from ledger.seal import Sealer
 
 EVENTS = {"small": 40_000, "full": 200_000}
 RUNS = 5_000
@@ -61,6 +68,7 @@ async def measure(size: str) -> Result:
         raise SystemExit(f"append: expected {events} records appended, got {one}")
     value, floor_value = events / one["seconds"], events / floor["seconds"]
     two = await two_consumers(events)
+    signed = await signed_variant(events)
     return Result(
         name="append",
         value=value,
@@ -83,6 +91,8 @@ async def measure(size: str) -> Result:
             "floor_cpu_us_per_event": floor["cpu_seconds"] / events * 1e6,
             "two_consumers_events_per_s": two,
             "two_to_one": two / value,
+            "signed_events_per_s": signed,
+            "signed_to_unsigned": signed / value,
         },
     )
 
@@ -96,3 +106,21 @@ async def two_consumers(events: int) -> float:
     if sum(result["records"] for result in done) != events:
         raise SystemExit(f"append: two consumers appended {done}, not {events} records")
     return events / (max(result["last"] for result in done) - min(result["first"] for result in done))
+
+
+async def signed_variant(events: int) -> float:
+    """Events a second of one consumer where every event carries its producer's signature, which is checked and kept."""
+    async with staged(TENANTS) as stage:
+        signer = Ed25519PrivateKey.generate()
+        public = signer.public_key().public_bytes_raw()
+        with SqliteKeyStore(stage.keys) as keystore:
+            async with await connect(stage.admin, "tally_writer") as conn:
+                registry = Registry(conn, keystore, stage.prefix)
+                appender = Appender(conn, keystore, Sealer(keystore))
+                for name, tenant in (await registry.tenants()).items():
+                    await registry.add_producer_key(appender, tenant, "bench", vkey_text(name, public), "producer")
+        await preload(stage.bootstrap, "tally.events", events, RUNS, TENANTS, signer=signer)
+        done = await child("bench.consume", consumer_arguments(stage))
+    if done["records"] != events or done["rejected"]:
+        raise SystemExit(f"append: expected {events} signed records appended, got {done}")
+    return float(events / done["seconds"])

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import uuid
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -19,9 +20,12 @@ from typing import Any
 import orjson
 import psycopg
 from aiokafka import AIOKafkaProducer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from psycopg import sql
 
+from ingest.decode import PRODUCER_DOMAIN, SIGNATURE_HEADER
 from ledger.append import Appender
+from ledger.content import lp
 from ledger.db import connect, migrate
 from ledger.keystore import SqliteKeyStore
 from ledger.registry import Registry
@@ -136,8 +140,19 @@ def make_event(n: int, runs: int, tenants: int) -> tuple[bytes, bytes]:
     return run.encode(), orjson.dumps(event)
 
 
-async def preload(bootstrap: str, topic: str, events: int, runs: int, tenants: int, first: int = 0) -> int:
-    """Publish the events, acknowledged by all; return the mean size of a value in bytes."""
+async def preload(
+    bootstrap: str,
+    topic: str,
+    events: int,
+    runs: int,
+    tenants: int,
+    first: int = 0,
+    signer: Ed25519PrivateKey | None = None,
+) -> int:
+    """Publish the events, acknowledged by all; return the mean size of a value in bytes.
+
+    With a signer each is signed as its tenant's producer `bench` (kinds.md, "Who may say what").
+    """
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap, acks="all", linger_ms=20, max_batch_size=1 << 19, enable_idempotence=True
     )
@@ -148,7 +163,12 @@ async def preload(bootstrap: str, topic: str, events: int, runs: int, tenants: i
         for n in range(first, first + events):
             key, value = make_event(n, runs, tenants)
             size += len(value)
-            waiting.append(await producer.send(topic, value, key=key))
+            headers = []
+            if signer is not None:
+                tenant = f"tenant-{n % runs % tenants}".encode()
+                signature = signer.sign(PRODUCER_DOMAIN + lp(tenant) + lp(value))
+                headers = [(SIGNATURE_HEADER, b"bench:" + b64encode(signature))]
+            waiting.append(await producer.send(topic, value, key=key, headers=headers))
             if len(waiting) == 10_000:
                 await asyncio.gather(*waiting)
                 waiting.clear()
