@@ -9,8 +9,10 @@ import uuid
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer import message_accumulator, producer
@@ -20,7 +22,11 @@ from ingest.rejected import find_rejected
 from ledger.db import connect
 from ledger.keystore import SqliteKeyStore
 from schemas.ids import plain_id
-from tests.faults.support import Site, event, make_topic
+from tests.faults.support import Site, event, make_site, make_topic
+from tests.faults.test_consumers import _until_some_are_in as until_some_are_in
+from tests.faults.test_servers import _ended_well as ended_well
+from tests.support.proxy import CutProxy
+from tests.support.servers import Database
 
 Headers = list[tuple[str, bytes]]
 KEY = b"one-partition"
@@ -247,6 +253,29 @@ async def test_a_topic_of_no_tenant_keeps_its_records_in_the_intake_log(site: Si
     await site.check()
     leaves = await site.leaves("rejected", f"{site.prefix}/_intake/{site.topic}/{metadata[0].partition}")
     assert [leaf["data"]["reason"] for leaf in leaves] == ["unknown_tenant", "not_json"]
+
+
+async def test_a_signature_by_nobody_after_the_connections_were_cut_leaves_no_hole(
+    database: Database, kafka: str, tmp_path: Path
+) -> None:
+    """Such a record has the registry read anew, over a connection that is gone."""
+    direct = psycopg.conninfo.conninfo_to_dict(database.url())
+    async with CutProxy(str(direct["host"]), int(direct["port"] or 5432)) as proxy:
+        site = await make_site(database.url(), kafka, tmp_path)
+        await site.publish(30)
+        through = database.url().replace(f"{direct['host']}:{direct['port']}", proxy.address)
+        consumer = await site.start(idle_s=4.0, postgres=through)
+        await until_some_are_in(site, 30)
+        proxy.cut()
+        ids = [str(uuid.uuid4()) for _ in range(6)]
+        values = [json.dumps(event("run-cut", n + 1, id=id)).encode() for n, id in enumerate(ids)]
+        records: list[tuple[bytes | None, bytes | None, Headers]] = [(KEY, value, []) for value in values]
+        records.insert(3, (KEY, values[0], [("tallystick-sig", b"key-1:" + b64encode(bytes(64)))]))
+        await site.send(records)
+        site.sent += ids
+        progress = await ended_well(consumer)
+    assert progress["rejected"] == 1
+    await site.check()
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "lz4", "zstd"])
