@@ -118,6 +118,7 @@ class Consumer:
         self._flushing = False
         self._active_at = time.monotonic()
         self._refusals = 0
+        self._failures_in_a_row = 0
 
     async def run(self, *, until_idle_s: float | None = None) -> Progress:
         """Consume until stopped, or until every partition is drained and nothing came for `until_idle_s`.
@@ -320,6 +321,7 @@ class Consumer:
                 batch.items = self._reroute(batch.items, moved)
             except psycopg.Error as error:
                 self.progress.failures += 1
+                self._failures_in_a_row += 1
                 log.warning("append failed; going on from the stored offsets", error=str(error).split("\n")[0])
                 if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
                     self._refusals += 1  # not a lost server: the same batch may be refused for ever
@@ -328,7 +330,7 @@ class Consumer:
                         return
                 await self._recover(generation)
                 return
-        self._refusals = 0
+        self._refusals = self._failures_in_a_row = 0
         for account in outcome.accounts:
             held = self._held.get((account.topic, account.partition))
             if held is not None and held.position.epoch == account.epoch:
@@ -358,6 +360,8 @@ class Consumer:
         if generation != self._generation:
             return
         await self._drop_uncommitted()
+        if self._failures_in_a_row > 1:  # it answers, and can't do it: a full disk, say
+            await asyncio.sleep(RETRY_S[min(self._failures_in_a_row - 2, len(RETRY_S) - 1)])
         attempt = 0
         while not self.stop.is_set():
             try:
