@@ -51,18 +51,14 @@ class PartitionChain:
         try:
             first, last = int(data["from"]), int(data["to"])
             topic_id, cluster = data.get("topic_id"), str(data["cluster"])
+            counts = [_count(data, name) for name in _CLASSES]
+            records, skipped = _count(data, "records"), _count(data, "skipped")
         except (KeyError, TypeError, ValueError):
-            findings.add("leaf_malformed", self.log, index, f"{kind}: expected cluster, from and to")
+            findings.add("leaf_malformed", self.log, index, f"{kind}: expected cluster, from, to and counts")
             return
         if kind == "source_gap":
-            cause = data.get("cause")
-            findings.add(
-                "source_hole",
-                self.log,
-                index,
-                f"recorded as lost: offsets {first} to {last} of {self._name()}: {cause}",
-            )
-            self.expected, self.topic_id, self.cluster = max(last + 1, first), topic_id, cluster
+            self._gap(index, first, last, str(data.get("cause")), findings)
+            self.topic_id, self.cluster = topic_id, cluster
             return
         anew = self._begins_anew(cluster, topic_id)
         expected = 0 if anew else self.expected
@@ -71,8 +67,6 @@ class PartitionChain:
             low, high = min(first, expected), max(first, expected) - 1
             findings.add("source_hole", self.log, index, f"{what}: {low} to {high} of {self._name()}")
         self.expected, self.topic_id, self.cluster = last + 1, topic_id, cluster
-        counts = [data.get(name, 0) for name in _CLASSES]
-        records, skipped = data.get("records", 0), data.get("skipped", 0)
         if records + skipped != last - first + 1:
             findings.add(
                 "source_hole",
@@ -111,6 +105,14 @@ class PartitionChain:
         partitions = {offset_partition(digest, block << OFFSET_BLOCK_BITS, spool.partitions) for block in blocks}
         for partition in sorted(partitions):
             spool.buffer("account", partition).extend(record)
+
+
+def _count(data: dict[str, Any], name: str) -> int:
+    """A count of an account, which is an integer of the profile. Raises ValueError."""
+    found = data.get(name, 0)
+    if type(found) is not int:
+        raise ValueError(name)
+    return found
 
 
 def counted(sources: bytes, accounts: bytes) -> tuple[Counted, dict[bytes, tuple[int, int]]]:
