@@ -19,7 +19,7 @@ from ledger.seal import Pending, ledger_event
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 PREFIX = re.compile(r"[a-z0-9][a-z0-9.-]*(/[a-z0-9][a-z0-9.-]*)*")
-TENANT_NAME_MAX = 255
+TENANT_NAME_MAX = 128  # as in events
 RESERVED_SLUGS = frozenset({"heads"})
 
 

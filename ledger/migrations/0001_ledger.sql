@@ -63,6 +63,7 @@ CREATE TABLE entries (
 ALTER TABLE entries ALTER COLUMN leaf SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX entries_id ON entries (log, id);
 CREATE UNIQUE INDEX entries_run ON entries (log, run, run_seq) WHERE run IS NOT NULL;
+CREATE INDEX entries_rejected ON entries (log, index) WHERE kind = 'rejected';  -- the dead-letter list
 
 -- What leaves commit to, encrypted: one row per entry that came from an event or holds content.
 -- The three arrays are parallel. Erasure sets an element of `sealed` to null and the fingerprint to null.
