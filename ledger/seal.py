@@ -169,12 +169,16 @@ class Sealer:
                 pending.source,
                 run=event.run,
                 data={"of": event.id, "first": first, "second": pending.source},
-                content=[Content("/received", "application/octet-stream", pending.received)],
+                # A signed one's bytes come with its signature, as those of an accepted event do.
+                content=[] if pending.received_sig is not None else [_received(pending.received)],
                 subjects=event.subjects,
             ),
             tenant=pending.tenant,
             log=pending.log,
             source=pending.source,
+            sig=pending.sig,
+            received=pending.received,
+            received_sig=pending.received_sig,
             account=pending.account,
             archived=pending.archived,
         )
@@ -321,6 +325,10 @@ def plain_draft(log: str, kind: str, source: dict[str, Any], data: dict[str, Any
         commit=None,
         sig=None,
     )
+
+
+def _received(value: bytes) -> Content:
+    return Content("/received", "application/octet-stream", value)
 
 
 def _pointer(item: _Field) -> str:

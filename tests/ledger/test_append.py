@@ -172,6 +172,20 @@ async def test_a_conflict_across_batches_is_kept_once(made: Bench) -> None:
     await made.sound()
 
 
+async def test_a_signed_loser_keeps_its_signature_with_its_bytes(made: Bench) -> None:
+    tenant, appender = await made.tenant(), await made.appender()
+    first = made.pending(tenant, make_event("run-1", output=b"1"))
+    loser = made.pending(
+        tenant, make_event("run-1", id=first.event.id, output=b"2"), sig={"key": "k1"}, received_sig=b"k1:c2ln"
+    )
+    await made.append(appender, [first, loser])
+    (conflict,) = await made.leaves(tenant.origins[0], "conflict")
+    assert conflict["sig"] == {"key": "k1"}
+    assert await made.opened(conflict, "/received") == loser.received
+    assert await made.opened(conflict, "/received_sig") == b"k1:c2ln"
+    await made.sound()
+
+
 async def test_an_id_whose_fingerprint_was_erased_is_taken_for_the_same(made: Bench) -> None:
     tenant, appender = await made.tenant(), await made.appender()
     first = made.pending(tenant, make_event("run-1", output=b"1"))
