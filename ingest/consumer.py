@@ -34,7 +34,7 @@ from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 from ingest.authority import TOPIC_PATTERN, Authority
 from ingest.batch import Batch, Held, Partition
 from ingest.cluster import describe
-from ingest.decode import Decoder, Origin
+from ingest.decode import SIGNATURE_HEADER, Decoder, Origin
 from ingest.errors import ClusterUnreachable, ConsumerEnded
 from ingest.positions import claim, find_gap, record_gap
 from ingest.records import install as read_any_header_name
@@ -344,15 +344,24 @@ class Consumer:
         self._active_at = time.monotonic()
 
     def _reroute(self, items: Sequence[Item], moved: RunMoved) -> list[Item]:
-        """The run was first seen elsewhere, by another consumer: its entries go to the log it lives in."""
+        """Runs that were first seen elsewhere, by another consumer: their entries go to the logs they live in."""
         rerouted: list[Item] = []
         for item in items:
             pending = item.pending
-            if pending.tenant == moved.tenant and pending.event.run == moved.run:
-                pending.log = moved.log
-                rerouted.append(self._appender.seal(pending))
-            else:
+            home = moved.homes.get((pending.tenant, pending.event.run or ""))
+            if home is None or home == pending.log:
                 rerouted.append(item)
+                continue
+            pending.log = home
+            try:
+                rerouted.append(self._appender.seal(pending))
+            except LeafTooLarge:  # this log's name is longer than that of the one it was sealed for
+                signature = pending.received_sig
+                headers = [] if signature is None else [(SIGNATURE_HEADER, signature)]
+                rejected = self._decoder.too_large(pending, headers, None)
+                rejected.account = pending.account
+                self._appender.prepare([rejected])
+                rerouted.append(self._appender.seal(rejected))
         return rerouted
 
     async def _recover(self, generation: int) -> None:
@@ -394,11 +403,15 @@ class Consumer:
             for key, held in self._held.items():
                 position = held.position
                 found = stored.get(key)
-                if found is None or found[:2] != (position.cluster, position.epoch):
+                if found is None or (found[0] == position.cluster and found[1] < position.epoch):
+                    # Claimed since Postgres was asked, in a rebalance; nothing was committed since then.
+                    held.queued = held.committed
+                elif found[:2] == (position.cluster, position.epoch):
+                    held.committed = held.queued = found[2]
+                else:
                     self.end(ConsumerEnded(f"{key[0]}/{key[1]}: another consumer has this partition"))
                     return
-                held.committed = held.queued = found[2]
-                self._consumer.seek(TopicPartition(*key), found[2])
+                self._consumer.seek(TopicPartition(*key), held.queued)
             self._changed.notify_all()
 
     async def _flush(self) -> None:
@@ -437,7 +450,7 @@ class Consumer:
         attempt = 0
         while not self.stop.is_set():
             try:
-                await self._claim_once(partitions)
+                await self._claim_once(self._assigned_of(partitions))
                 return
             except (DatabaseUnreachable, ClusterUnreachable, psycopg.Error, KafkaError) as error:
                 pause = RETRY_S[min(attempt, len(RETRY_S) - 1)]
@@ -470,9 +483,15 @@ class Consumer:
                         cause=gap.cause,
                     )
                     position = await record_gap(self._aux, self._aux_appender, position, gap)
-            self._held[(tp.topic, tp.partition)] = Held(position, position.next_offset, position.next_offset)
-            self._consumer.seek(tp, position.next_offset)
+                # Under the lock: of two claims, of a rebalance and of `_watch`, the later one must be the one held.
+                self._consumer.seek(tp, position.next_offset)  # raises where a rebalance took the partition meanwhile
+                self._held[(tp.topic, tp.partition)] = Held(position, position.next_offset, position.next_offset)
         self._consumer.resume(*partitions)
+
+    def _assigned_of(self, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
+        """Those that are still ours: to claim another would fence out the consumer that has it now."""
+        assigned = self._consumer.assignment()
+        return [tp for tp in partitions if tp in assigned]
 
     async def _renew_aux(self) -> None:
         if not self._aux.broken:
@@ -524,11 +543,15 @@ class Consumer:
                 await self._flush()
             async with self._commit_lock:
                 await self._drop_uncommitted()
+                moved = self._assigned_of(moved)  # a rebalance may have come meanwhile
                 self._consumer.pause(*moved)
                 for tp in moved:
                     self._held.pop((tp.topic, tp.partition), None)
                 await self._claim(moved)
-                await self._seek_to_stored()
+                try:
+                    await self._seek_to_stored()
+                except (DatabaseUnreachable, psycopg.Error):
+                    await self._recover(self._generation)
 
     async def _partitions_that_moved(self) -> list[TopicPartition]:
         held = {TopicPartition(*key): value for key, value in self._held.items()}

@@ -271,9 +271,12 @@ class Appender:
             )
             home = {(tenant, run): log for tenant, run, log in await cursor.fetchall()}
             # A batch may ask for one run in several shards, as it comes from several partitions.
-            for tenant, run, log in wanted:
-                if home.get((tenant, run), log) != log:
-                    raise RunMoved(tenant, run, home[(tenant, run)], log)
+            # All at once: a batch may hold thousands of runs that live elsewhere, and each refusal costs a transaction.
+            moved = {
+                (tenant, run): home[tenant, run] for tenant, run, log in wanted if home.get((tenant, run), log) != log
+            }
+            if moved:
+                raise RunMoved(moved)
         return created
 
     # (3)

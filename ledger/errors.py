@@ -112,13 +112,13 @@ class LogMissing(AppendError):
 
 
 class RunMoved(AppendError):
-    """A run of the batch lives in another shard; `log` says which."""
+    """Runs of the batch live in other shards; `homes` says where, by tenant and run. `run` and `log` are of one."""
 
-    def __init__(self, tenant: str, run: str, log: str, asked: str) -> None:
-        self.tenant = tenant
-        self.run = run
-        self.log = log
-        super().__init__(f"run {run} of {tenant} lives in {log}, not in {asked}")
+    def __init__(self, homes: dict[tuple[str, str], str]) -> None:
+        self.homes = homes
+        (self.tenant, self.run), self.log = next(iter(homes.items()))
+        more = f", and {len(homes) - 1} more runs live elsewhere" if len(homes) > 1 else ""
+        super().__init__(f"run {self.run} of {self.tenant} lives in {self.log}, not where it was to be appended{more}")
 
 
 class LogRolledBack(AppendError):

@@ -21,6 +21,8 @@ from schemas.errors import ProfileError, Rejection
 NESTING_MAX: Final = 10_000  # levels that content may have; no reader downstream recurses that far
 DEEP_CHARACTERS_MAX: Final = 1_048_576  # what may nest beyond the C parser: seconds of work stay tenths of one
 EXPONENT_MAX: Final = 1_000  # places that the normal form writes out; beyond, a number keeps an exponent
+EXPANDED_MAX: Final = 16_777_216  # places that all exponents of a text may make the normal form longer by
+_EXPANDS_FROM: Final = 65_536  # bytes; a shorter text's exponents can't make it longer than that
 
 _TOKEN = re.compile(
     rb'[ \t\n\r]*+(?:("(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+")'
@@ -31,6 +33,7 @@ _SPACE = re.compile(rb"[ \t\n\r]*+")
 _TEXT_SPACE = re.compile(r"[ \t\n\r]*+")
 STRING, NUMBER, WORD, MARK, NAME = 1, 2, 3, 4, 5  # what a token is; the first four are the pattern's groups
 _VALUE, _VALUE_OR_END, _NAME, _NAME_OR_END, _COLON, _AFTER = range(6)  # what may come next; the order counts
+_EXPONENT = re.compile(rb"[0-9][eE][+-]?0*([1-9][0-9]*)")
 _NUMBER_PARTS = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 # What makes sorting by UTF-16 differ from sorting by code point (astral characters), or hides it (escapes).
 _SORTS_APART = re.compile(rb"[\xf0-\xf4]|\\u")
@@ -228,22 +231,51 @@ def normal_form(json_text: bytes) -> bytes:
     beyond 10^±1000 keeps an exponent (`12e1001`) so that a short text can't become a long one. Raises ProfileError if
     the text is not JSON.
     """
-    if _SORTS_APART.search(json_text) is None:
-        try:
-            value = jiter.from_json(
-                json_text,
-                catch_duplicate_keys=True,
-                float_mode="lossless-float",
-                allow_inf_nan=False,
-                cache_mode="keys",
-            )
+    try:
+        value = jiter.from_json(
+            json_text,
+            catch_duplicate_keys=True,
+            float_mode="lossless-float",
+            allow_inf_nan=False,
+            cache_mode="keys",
+        )
+        if _SORTS_APART.search(json_text) is None:
             return orjson.dumps(value, default=_plain_number, option=orjson.OPT_SORT_KEYS)
-        except (ValueError, TypeError):
-            pass  # duplicates, depth, integers beyond 64 bits: the exact way decides
+        return orjson.dumps(_sorted(value), default=_plain_number)
+    except (ValueError, TypeError):
+        pass  # duplicates, depth, integers beyond 64 bits: the exact way decides
     try:
         return _normal_form_exact(json_text)
     except Rejection as wrong:
         raise ProfileError(wrong.detail) from wrong
+
+
+def expands_too_far(json_text: bytes) -> bool:
+    """Whether exponents would make the normal form of this text longer by more than EXPANDED_MAX: six bytes of `1e999,`
+    become a thousand, so that a record of 12 MB would become one of 2 GB. Strings that look like numbers count too."""
+    if len(json_text) <= _EXPANDS_FROM:
+        return False
+    longer = 0
+    for match in _EXPONENT.finditer(json_text):
+        digits = match[1]
+        longer += min(int(digits), EXPONENT_MAX) if len(digits) <= 4 else 0
+        if longer > EXPANDED_MAX:
+            return True
+    return False
+
+
+def _sorted(value: Any) -> Any:
+    """The value with its members in the order of RFC 8785, by UTF-16 units. Recurses no deeper than jiter reads."""
+    if type(value) is dict:
+        names = sorted(value, key=_utf16)
+        return {name: _sorted(value[name]) for name in names}
+    if type(value) is list:
+        return [_sorted(item) for item in value]
+    return value
+
+
+def _utf16(name: str) -> bytes:
+    return name.encode("utf-16-be")
 
 
 def _plain_number(value: Any) -> orjson.Fragment:

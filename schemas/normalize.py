@@ -12,7 +12,7 @@ kept as it came, what is wrong in the envelope or in public members is a Rejecti
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -33,6 +33,7 @@ Raw = Mapping[str, "bytes | msgspec.Raw"]
 # The members whose JSON text the ledger's keyed digest `data.arguments` is made of.
 _DIGESTED: Final = frozenset({"tool_call", "approval_request", "approval_decision"})
 ODD_DIGEST_BYTES_MAX: Final = 1_048_576  # of content with duplicate members, lone surrogates or deep nesting
+SUBJECTS_MAX: Final = 256  # each gets a key of its own, durable before anything else is known of the record
 _ATTRIBUTES: Final = frozenset(
     {"specversion", "type", "id", "source", "subject", "time", "sequence", "producerid", "tenant", "traceparent"}
     | {"datasubject", "datacontenttype", "data"}
@@ -80,12 +81,13 @@ def normalize_binary(headers: Iterable[tuple[str, bytes]], value: bytes | None) 
         if not lower.startswith("ce_") or lower == "ce_data":
             continue
         attribute = lower[3:]
+        said = f"header {lower}" if attribute in _ATTRIBUTES else "another header"
         if attribute in attributes:
-            raise Rejection("duplicate_member", f"header {lower}: expected once")
+            raise Rejection("duplicate_member", f"{said}: expected once")
         try:
             attributes[attribute] = raw.decode()
         except (UnicodeDecodeError, AttributeError):
-            raise Rejection("bad_header", f"header {lower}: expected UTF-8") from None
+            raise Rejection("bad_header", f"{said}: expected UTF-8") from None
     if value is None:
         raise Rejection("not_json", "expected JSON, got a tombstone")
     return normalize_cloudevent(attributes, value)
@@ -122,7 +124,8 @@ def _structured_exact(value: bytes) -> Event:
     for quoted, text in jsontext.members(value):
         name = _public_name(quoted, "envelope")
         if name in attributes or (name == "data" and data_text is not None):
-            raise Rejection("duplicate_member", f"envelope: {name}")
+            said = name if name in _ATTRIBUTES else "another attribute"  # a name that nobody defined may be anybody's
+            raise Rejection("duplicate_member", f"envelope: {said}")
         if name == "data":
             data_text = text
         elif name in _ATTRIBUTES:
@@ -146,7 +149,8 @@ def _data_exact(type_: object, data_text: bytes) -> tuple[dict[str, Any], dict[s
     for quoted, text in jsontext.members(data_text):
         name = jsontext.name_text(quoted)
         if name in data:
-            raise Rejection("duplicate_member", f"data: {name}")
+            said = name if name in shape.checks or name in shape.content else "an unknown member"
+            raise Rejection("duplicate_member", f"data: {said}")
         texts[name] = text
         data[name] = _public_exact(name, text, shape) if name in shape.checks else None
     return data, texts
@@ -206,6 +210,8 @@ def _event(attributes: dict[str, Any], data: dict[str, Any], texts: Raw, structu
         raise Rejection("bad_id", "id: expected a string that is not empty")
     if type(source) is not str or not source:
         raise Rejection("schema", "source: expected a string that is not empty")
+    if "\n" in source:  # the id of an event is made of lines: with this, one source could claim another's ids
+        raise Rejection("schema", "source: expected one line")
     run = get("subject")
     if run is not None and not is_run_id(run):
         raise Rejection("bad_run", "subject: expected a run id: 1 to 128 of A-Z a-z 0-9 . _ : -")
@@ -228,21 +234,22 @@ def _event(attributes: dict[str, Any], data: dict[str, Any], texts: Raw, structu
         public["from"] = "event"
     public["ce_source"] = source
 
+    odd: list[tuple[str, Any]] = []  # attributes that have no place
     src, parent = _producer(get("producerid"), get("sequence")), get("traceparent")
     if parent is not None:
         match = _TRACEPARENT.fullmatch(parent) if type(parent) is str else None
         if match and "trace" not in public:
             public["trace"] = {"trace_id": match[1], "span_id": match[2]}
         else:
-            unmapped.append(("ce:traceparent", _attribute_text("traceparent", parent, structured)))
+            odd.append(("traceparent", parent))
     if src is None:
-        for name in ("producerid", "sequence"):
-            if get(name) is not None:
-                unmapped.append((f"ce:{name}", _attribute_text(name, get(name), structured)))
+        odd.extend((name, get(name)) for name in ("producerid", "sequence") if get(name) is not None)
     if not attributes.keys() <= _ATTRIBUTES:
         for name, value in attributes.items():
             if name not in _ATTRIBUTES and value is not None:
-                unmapped.append((f"ce:{name}", _attribute_text(name, value, structured)))
+                odd.append((name, value))
+    if odd:
+        unmapped += _attribute_texts(odd, structured)
     if unmapped:
         content.append(Content("/raw", JSON, raw_object(unmapped)))
     return Event(
@@ -368,13 +375,15 @@ def _known_parts(text: bytes, nested: Nested, pointer: str, where: str) -> tuple
 
 
 def _digest_input(text: bytes | msgspec.Raw) -> bytes | None:
-    """The text to digest; none for a large one that no fast parser takes, whose normal form would cost seconds."""
+    """The text to digest; none for a large one that no fast parser takes, whose normal form would cost seconds, or with
+    exponents that would make it fill the memory."""
     if type(text) is bytes and len(text) > ODD_DIGEST_BYTES_MAX:
         try:
             jsontext.parse_strict(text)
         except ValueError:
             return None
-    return bytes(text)
+    whole = bytes(text)
+    return None if jsontext.expands_too_far(whole) else whole
 
 
 def _attested(texts: Raw) -> bytes:
@@ -385,21 +394,30 @@ def _attested(texts: Raw) -> bytes:
             jsontext.parse_strict(others)
         except ValueError:
             raise Rejection("schema", f"data: too odd to be attested above {ODD_DIGEST_BYTES_MAX} bytes") from None
+    if jsontext.expands_too_far(others):
+        raise Rejection("schema", "data: exponents too far to be attested")
     return jsontext.normal_form(others)
 
 
 # -- attributes -----------------------------------------------------------------------------------------------------
 
 
-def _attribute_text(name: str, value: Any, structured: bytes | None) -> bytes:
-    """An attribute's JSON text: exactly as it came in a structured record, else written from the header's string."""
-    if type(value) is msgspec.Raw:
-        return bytes(value)
-    if type(value) is str:
-        return jsontext.quote(value)
-    if structured is not None:
-        return next(text for quoted, text in jsontext.members(structured) if jsontext.name_text(quoted) == name)
-    return msgspec.json.encode(value)
+def _attribute_texts(odd: list[tuple[str, Any]], structured: bytes | None) -> Iterator[tuple[str, bytes]]:
+    """Attributes' JSON texts: exactly as they came in a structured record, which is searched once, whatever their
+    number; else written from the header's string."""
+    texts: dict[str, bytes] | None = None
+    for name, value in odd:
+        if type(value) is msgspec.Raw:
+            text = bytes(value)
+        elif type(value) is str:
+            text = jsontext.quote(value)
+        elif structured is not None:
+            if texts is None:
+                texts = {jsontext.name_text(quoted): text for quoted, text in jsontext.members(structured)}
+            text = texts[name]
+        else:
+            text = msgspec.json.encode(value)
+        yield f"ce:{name}", text
 
 
 def _check_media_type(media_type: Any) -> None:
@@ -446,9 +464,12 @@ def _subjects(names: Any) -> tuple[str, ...]:
     if type(names) is not str or _PERCENT.search(names):
         raise Rejection("schema", "datasubject: expected percent-encoded names joined by spaces")
     try:
-        return tuple(dict.fromkeys(unquote(name, errors="strict") for name in names.split(" ") if name))
+        found = tuple(dict.fromkeys(unquote(name, errors="strict") for name in names.split(" ") if name))
     except UnicodeDecodeError:
         raise Rejection("schema", "datasubject: expected percent-encoded UTF-8") from None
+    if len(found) > SUBJECTS_MAX:
+        raise Rejection("schema", f"datasubject: expected at most {SUBJECTS_MAX} names")
+    return found
 
 
 # -- drafts: the plain step form, and mappings of foreign conventions -----------------------------------------------

@@ -79,8 +79,9 @@ def duplicate_ids(records: bytes) -> list[DuplicateId]:
 _Segment = tuple[int, bytes, int, int, bytes, int, int, bytes, int, int, int]
 
 
-def broken_links(records: bytes, excluded: dict[int, set[int]]) -> tuple[list[BrokenLink], bool]:
-    """Where run chains do not hold, and whether every run is finished and closed by a `run_head`.
+def broken_links(records: bytes, excluded: dict[int, set[int]]) -> tuple[list[BrokenLink], bool, dict[int, int]]:
+    """Where run chains do not hold, whether every run is finished and closed by a `run_head`, and how many begin, by
+    log ordinal.
 
     `excluded`: by log ordinal the indexes of entries that are known not to belong. A chain whose first entry here is
     not its first is a broken link too; whether that entry was only not read, the caller knows.
@@ -89,6 +90,7 @@ def broken_links(records: bytes, excluded: dict[int, set[int]]) -> tuple[list[Br
     for segment in SEGMENT.iter_unpack(records):
         runs.setdefault((segment[0], segment[1]), []).append(segment)
     found: list[BrokenLink] = []
+    begun: dict[int, int] = {}
     closed = True
     for (ordinal, _), segments in runs.items():
         segments.sort(key=lambda segment: (segment[2], segment[3]))
@@ -100,6 +102,7 @@ def broken_links(records: bytes, excluded: dict[int, set[int]]) -> tuple[list[Br
                 continue
             flags |= mark
             if before is None:
+                begun[ordinal] = begun.get(ordinal, 0) + (first_seq == 0)
                 if first_seq != 0 or first_prev != _NO_HASH:
                     found.append(BrokenLink(ordinal, first_index, None, first_prev, first_seq, 0))
             else:
@@ -112,7 +115,7 @@ def broken_links(records: bytes, excluded: dict[int, set[int]]) -> tuple[list[Br
                     )
             before = segment
         closed = closed and flags == RUN_FINISHED | RUN_HEAD
-    return found, closed
+    return found, closed, begun
 
 
 def number_gaps(records: bytes, *, from_start: bool) -> list[NumberGap]:

@@ -332,7 +332,9 @@ class EntryCheck:
     def _hand_up(self, index: int, kind: str, run: str | None, data: dict[str, Any]) -> None:
         gathered = self.gathered
         if kind == "erasure":
-            gathered.erased.extend(ref for ref in data.get("keys", ()) if isinstance(ref, str))
+            keys = data.get("keys")
+            if isinstance(keys, list):
+                gathered.erased.extend(ref for ref in keys if isinstance(ref, str))
         elif kind == "key_rotated":
             gathered.rotations.append((index, data))
         elif kind == "producer_gap":

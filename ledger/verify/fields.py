@@ -207,8 +207,8 @@ class FieldCheck:
     def _shape(self, arrays: bytes, size: int, index: int) -> _Shape | None:
         """The pointers and types of a row; few combinations exist, so they are parsed once each."""
         try:
-            pointers = [str(item, "utf-8") for item in array_of(arrays[4 : 4 + size]) if item is not None]
-            types = [str(item, "utf-8") for item in array_of(arrays[8 + size :]) if item is not None]
+            pointers = _texts(arrays[4 : 4 + size])
+            types = _texts(arrays[8 + size :])
             named = [lp(pointer.encode()) + lp(type.encode()) for pointer, type in zip(pointers, types, strict=True)]
             shape = tuple(zip(pointers, types, named, strict=True)), frozenset(pointers)
             if len(shape[0]) != len(shape[1]):
@@ -238,11 +238,21 @@ def _opens(cipher: AESGCM, nonce: bytes, sealed: bytes, additional: bytes, expec
     return len(salt) == SALT_BYTES and b2a_base64(found, newline=False) == expected.encode()
 
 
+def _texts(array: bytes) -> list[str]:
+    """The texts of an array field. Raises ValueError, struct.error."""
+    items = [item for item in array_of(array) if item is not None]
+    if not _holds(array, len(items)):
+        raise ValueError("an element is null, or the array is not one of elements 1 to n")
+    return [str(item, "utf-8") for item in items]
+
+
 def _holds(sealed: bytes, count: int) -> bool:
-    """Whether an array field has one dimension and so many elements."""
+    """Whether an array field has one dimension and so many elements, counted from 1."""
     if len(sealed) < 12:
         return False
     dimensions = _INT32.unpack_from(sealed)[0]
     if dimensions == 0:
         return count == 0
-    return bool(dimensions == 1 and _INT32.unpack_from(sealed, 12)[0] == count)
+    return bool(
+        dimensions == 1 and _INT32.unpack_from(sealed, 12)[0] == count and _INT32.unpack_from(sealed, 16)[0] == 1
+    )

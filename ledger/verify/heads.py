@@ -62,12 +62,14 @@ class HeadsCheck:
         hashes: list[bytes] = []
         for row in rows:
             index = int.from_bytes(row[6:14], "big", signed=True)
-            _, leaf, id, _, kind, run, run_seq = fields_of(row)
+            _, leaf, *columns = fields_of(row)
             note = leaf or b""
             indexes.append(index)
             hashes.append(hashlib.sha256(b"\0" + note).digest())
-            if (id, kind, run, run_seq) != (None, None, None, None):
-                self._findings.add("column_mismatch", self._log, index, "an entry of heads has no id, kind or run")
+            if any(column is not None for column in columns):
+                self._findings.add(
+                    "column_mismatch", self._log, index, "an entry of heads has no id, kind, run or recorded"
+                )
             try:
                 said = parse_checkpoint(parse_note(note).text)
             except MalformedNote as error:

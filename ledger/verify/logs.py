@@ -59,9 +59,9 @@ class LogCheck:
     foreign: dict[int, str] = field(default_factory=dict)
     nodes: set[int] = field(default_factory=set)
     fold: TreeFold = field(default_factory=TreeFold)
+    recorded_max: int | None = None  # microseconds since 2000
     _rotations: list[tuple[int, int]] = field(default_factory=list)  # index of the entry, position of the new key
     _rotations_used: int = 0
-    _recorded_max: int | None = None
 
     @property
     def troubled(self) -> bool:
@@ -169,7 +169,7 @@ class LogCheck:
         """`recorded` against the ranges before; within the range it was checked already."""
         gathered = result.gathered
         low, high = gathered.recorded_min, gathered.recorded_max
-        if low is not None and self._recorded_max is not None and low[0] < self._recorded_max - RECORDED_BACK_US_MAX:
+        if low is not None and self.recorded_max is not None and low[0] < self.recorded_max - RECORDED_BACK_US_MAX:
             findings.add("order", self.row.log, low[1], "recorded over 10 s before an earlier entry")
         if high is not None:
-            self._recorded_max = high if self._recorded_max is None else max(self._recorded_max, high)
+            self.recorded_max = high if self.recorded_max is None else max(self.recorded_max, high)

@@ -34,6 +34,7 @@ class PartitionAnswer:
     counted: Counted = field(default_factory=dict)
     outside: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     open_runs: bool = False
+    begun: dict[int, int] = field(default_factory=dict)  # runs by log ordinal
 
     def merge(self, other: PartitionAnswer) -> None:
         """Add another partition's answer."""
@@ -41,6 +42,8 @@ class PartitionAnswer:
         self.links += other.links
         self.gaps += other.gaps
         self.open_runs = self.open_runs or other.open_runs
+        for ordinal, count in other.begun.items():
+            self.begun[ordinal] = self.begun.get(ordinal, 0) + count
         for record, counts in other.counted.items():
             before = self.counted.get(record, (0, 0, 0))
             self.counted[record] = tuple(one + two for one, two in zip(before, counts, strict=True))
@@ -53,7 +56,7 @@ def judge_partition(job: PartitionJob) -> PartitionAnswer:
     """Judge a partition, one kind of record after the other."""
     answer = PartitionAnswer()
     answer.duplicates = duplicate_ids(read_partition(job.folder, "id", job.number))[:ANSWERS_MAX]
-    links, closed = broken_links(read_partition(job.folder, "segment", job.number), job.excluded)
+    links, closed, answer.begun = broken_links(read_partition(job.folder, "segment", job.number), job.excluded)
     answer.links, answer.open_runs = links[:ANSWERS_MAX], not closed
     gaps = number_gaps(read_partition(job.folder, "numbers", job.number), from_start=job.from_start)
     answer.gaps = gaps[:ANSWERS_MAX]

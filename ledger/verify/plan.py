@@ -17,6 +17,14 @@ from ledger.verify.work import RANGE_ENTRIES, Job
 SPARSE_FACTOR = 4
 SPARSE_SLACK = 65_536
 
+_ORIGINS_IN = (
+    "(WITH RECURSIVE origins AS ("
+    "  (SELECT log FROM {table} ORDER BY log LIMIT 1) UNION ALL"
+    "  SELECT (SELECT e.log FROM {table} e WHERE e.log > o.log ORDER BY e.log LIMIT 1) FROM origins o"
+    "  WHERE o.log IS NOT NULL"
+    ") SELECT log FROM origins WHERE log IS NOT NULL)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class LogPlan:
@@ -65,14 +73,10 @@ async def read_logs(conn: Connection) -> list[LogRow]:
     listed = {row.log for row in found}
     # One index probe a log, not a scan: the next origin above the last one found.
     await cursor.execute(
-        "WITH RECURSIVE origins AS ("
-        "  (SELECT log FROM entries ORDER BY log LIMIT 1) UNION ALL"
-        "  SELECT (SELECT e.log FROM entries e WHERE e.log > o.log ORDER BY e.log LIMIT 1) FROM origins o"
-        "  WHERE o.log IS NOT NULL"
-        ") SELECT log FROM origins WHERE log IS NOT NULL"
+        " UNION ALL ".join(_ORIGINS_IN.format(table=table) for table in ("entries", "content", "tiles", "checkpoints"))
     )
-    unlisted = [log for (log,) in await cursor.fetchall() if log not in listed]
-    for log in unlisted:
+    unlisted = {log for (log,) in await cursor.fetchall()} - listed
+    for log in sorted(unlisted):
         found.append(LogRow(log, len(found), "tenant", None, len(tenants), 0, EMPTY_ROOT, listed=False))
     return found
 
@@ -83,18 +87,18 @@ async def plan_log(conn: Connection, row: LogRow, mark: Marked | None, findings:
     await cursor.execute(
         "SELECT (SELECT max(tree_size) FROM checkpoints WHERE log = %(log)b),"
         " (SELECT max(index) FROM entries WHERE log = %(log)b),"
-        " (SELECT max(index) FROM tiles WHERE log = %(log)b AND level = 0),"
+        " (SELECT count(*) FROM tiles WHERE log = %(log)b AND level = 0),"
         " (SELECT min(index) FROM entries WHERE log = %(log)b)",
         {"log": row.log},
     )
     found = await cursor.fetchone()
-    checkpoint_size, last_index, last_tile, first_index = found if found is not None else (None, None, None, None)
+    checkpoint_size, last_index, tiles, first_index = found if found is not None else (None, None, 0, None)
     if first_index is not None and first_index < 0:
         findings.add("entry_inserted", row.log, first_index, "indexes begin at 0")
     span = max(row.tree_size, checkpoint_size or 0, 0)
     stored = (-1 if last_index is None else last_index) + 1
-    tiled = ((-1 if last_tile is None else last_tile) + 1) * TILE_WIDTH
-    if span > max(stored, tiled) + TILE_WIDTH or stored > tiled + TILE_WIDTH:
+    tiled = tiles * TILE_WIDTH  # as many as there are: one row may say any index
+    if span > tiled + TILE_WIDTH or stored > tiled + TILE_WIDTH:
         await cursor.execute("SELECT count(*) FROM entries WHERE log = %b", (row.log,))
         counted = await cursor.fetchone()
         rows = counted[0] if counted is not None else 0

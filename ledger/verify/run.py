@@ -7,7 +7,8 @@ In this order, and each step relies only on those before it:
 3. Each log, when its ranges are in: roots at every checkpoint, and which entries were touched (`logs`, `settle`).
 4. Across ranges: ids, run chains, producers' numbers, intake accounts (`cross`, `accounts`).
 5. What others hold of the logs: `heads`, the record of what was published, a checkpoint the caller knows (`claims`).
-6. Fields that did not open: erased, or a finding. Then the verdicts, and the mark for `since_verified`.
+6. Fields that did not open: erased, or a finding.
+7. The tables beside the logs (`tables`). Then the verdicts, and the mark for `since_verified`.
 
 Guarantees: reads nothing but the snapshot, so a writer at work neither disturbs it nor waits for it; memory doesn't
 grow with the logs but for one hash per 256 entries. Writes nothing to the database.
@@ -20,7 +21,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -43,10 +44,21 @@ from ledger.verify.pool import ROLE, Pool, Setup
 from ledger.verify.report import Findings, LogState, Report, completeness_of, integrity_of
 from ledger.verify.settle import Settled, settle
 from ledger.verify.spool import Spool, partitions_for
+from ledger.verify.tables import (
+    check_content_rows,
+    check_logs,
+    check_missing_shards,
+    check_producer_keys,
+    check_published_sizes,
+    check_recorded,
+    check_runs,
+)
 from ledger.verify.tree import edge_of
 from ledger.verify.work import RANGE_ENTRIES, Job, RangeResult
 
 Progress = Callable[[str, int, int], None]  # stage, done, of how many
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # Postgres counts microseconds from here
 
 
 @dataclass(slots=True)
@@ -86,6 +98,7 @@ async def verify(
             await run.ranges(url, _workers(workers, keystore, run.entries))
             await run.across(url)
             await run.claims(known_checkpoint)
+            await run.tables()
             report = run.report()
         await conn.execute("ROLLBACK")
     if report.integrity == "ok" and logs is None and tenant is None:
@@ -125,6 +138,7 @@ class _Verification:
         self._settled: dict[str, Settled] = {}
         self._marked: dict[str, Marked] = {}
         self._checks: dict[str, LogCheck] = {}
+        self._recorded: dict[str, datetime | None] = {}  # the newest `recorded` read, by log
         self._across = _Across()
         self._partitions = 1
         self._answer = PartitionAnswer()
@@ -222,6 +236,8 @@ class _Verification:
 
     async def _settle(self, job: Job) -> None:
         check = self._checks.pop(job.log)
+        newest = check.recorded_max
+        self._recorded[job.log] = None if newest is None else _EPOCH + timedelta(microseconds=newest)
         self._settled[job.log] = await settle(self._conn, check, self.findings)
 
     # (4)
@@ -327,7 +343,8 @@ class _Verification:
             "SELECT cluster, topic, partition, next_offset FROM positions ORDER BY cluster, topic, partition"
         )
         ends = {(chain.cluster, chain.topic, chain.partition): chain for chain in self._across.chains.values()}
-        for cluster, topic, partition, next_offset in await cursor.fetchall():
+        stored = {(row[0], row[1], row[2]): row[3] for row in await cursor.fetchall()}
+        for (cluster, topic, partition), next_offset in stored.items():
             chain = ends.get((cluster, topic, partition))
             if chain is not None and chain.expected is not None and chain.expected != next_offset:
                 self.findings.add(
@@ -336,6 +353,12 @@ class _Verification:
                     None,
                     f"the accounts of {topic}/{partition} end before offset {chain.expected},"
                     f" the stored position is {next_offset}",
+                )
+
+        for key, chain in sorted(ends.items(), key=lambda item: item[1].log):
+            if chain.expected is not None and key not in stored:
+                self.findings.add(
+                    "source_hole", chain.log, None, f"no position is stored, the accounts end before {chain.expected}"
                 )
 
     # (6)
@@ -398,6 +421,24 @@ class _Verification:
         )
         for tenant, slug in await cursor.fetchall():
             self.findings.add("log_missing", slug, None, f"the tenant {tenant} is registered and has no log")
+
+    # (7)
+    async def tables(self) -> None:
+        """The tables beside the logs against what was read of the logs."""
+        conn, findings = self._conn, self.findings
+        rows = {row.log: row for row in self._rows if row.log in self._settled}
+        await check_logs(conn, self._keystore, rows.values(), findings)
+        begun = {log: self._answer.begun.get(row.ordinal, 0) for log, row in rows.items()}
+        await check_runs(conn, rows, None if self._marked else begun, findings)
+        for log, settled in self._settled.items():
+            await check_content_rows(conn, log, settled.size, findings)
+        if self._whole:
+            await check_missing_shards(conn, findings)
+            await check_producer_keys(conn, findings)
+            await check_published_sizes(conn, self._across.newest_in_heads, whole=not self._marked, findings=findings)
+        found = {finding.log for finding in findings}  # their newest entries may be gone or edited: named already
+        sound = {log: newest for log, newest in self._recorded.items() if log not in found}
+        await check_recorded(conn, sound, {log: log not in self._marked for log in sound}, findings)
 
     def report(self) -> Report:
         """The verdicts. Who vouches for the logs besides their own keys is not recorded yet: unwitnessed."""

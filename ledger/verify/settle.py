@@ -249,7 +249,7 @@ async def _recheck(conn: Connection, check: LogCheck, settled: Settled, findings
     last_good, more = 0, 0
     wrong: tuple[int, int, bytes] | None = None
     query = sql.SQL(
-        "SELECT tree_size, note FROM checkpoints WHERE log = {} AND tree_size <= {} ORDER BY tree_size"
+        "SELECT tree_size, note FROM checkpoints WHERE log = {} AND tree_size BETWEEN 0 AND {} ORDER BY tree_size"
     ).format(sql.Literal(log), sql.Literal(check.span))
     sizes: list[tuple[int, bytes]] = []
     async for batch in copy_rows(conn, query):

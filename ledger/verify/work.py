@@ -291,6 +291,9 @@ async def _checkpoints(session: Session, job: Job, result: RangeResult) -> _Note
         for row in batch:
             _, root_hash, note = fields_of(row)
             size = _index_of(row)
+            if size < 0:
+                result.findings.add("checkpoint_mismatch", job.log, None, f"a checkpoint is stored as of size {size}")
+                continue
             found[size] = check_note(job.log, size, root_hash, note or b"", vkeys, result.findings)
     return found
 

@@ -135,7 +135,7 @@ def test_run_chains_hold_across_ranges_in_any_order() -> None:
         segment(b"b", 0, 0, NO, ONE, 50),
     ]
     random.Random(1).shuffle(records)
-    assert broken_links(b"".join(records), {}) == ([], True)
+    assert broken_links(b"".join(records), {}) == ([], True, {0: 2})
 
 
 @pytest.mark.parametrize(
@@ -148,12 +148,12 @@ def test_run_chains_hold_across_ranges_in_any_order() -> None:
     ],
 )
 def test_a_run_chain_that_does_not_hold(second: bytes) -> None:
-    links, _ = broken_links(segment(b"a", 0, 4, NO, ONE, 0) + second, {})
+    links, _, _ = broken_links(segment(b"a", 0, 4, NO, ONE, 0) + second, {})
     assert [(link.index, link.reordered) for link in links] == [(100, False)]
 
 
 def test_a_run_that_goes_back_in_its_log() -> None:
-    links, _ = broken_links(segment(b"a", 0, 4, NO, ONE, 100) + segment(b"a", 5, 5, ONE, TWO, 7), {})
+    links, _, _ = broken_links(segment(b"a", 0, 4, NO, ONE, 100) + segment(b"a", 5, 5, ONE, TWO, 7), {})
     assert [(link.index, link.reordered) for link in links] == [(7, True)]
 
 
