@@ -52,6 +52,7 @@ BATCH_BYTES_MAX = 16 << 20
 BATCH_AGE_S = 0.1
 POLL_MS = 20  # FastStream sleeps this long again when a poll was empty
 YIELD_EVERY = 32  # records between two looks at the sockets, about a millisecond of work
+YIELD_BYTES = 1 << 18  # and bytes: large records, or heartbeats of a group would wait for a whole poll of them
 METADATA_MAX_AGE_MS = 3_000  # how soon a new tenant's topic is found
 KAFKA_COMMIT_EVERY_S = 5.0  # only lag tools read it
 WATCH_EVERY_S = 2.0
@@ -227,8 +228,11 @@ class Consumer:
     async def _decode(self, records: Sequence[ConsumerRecord]) -> list[Pending]:
         pendings: list[Pending] = []
         unknown: list[int] = []
+        held = 0
         for n, record in enumerate(records):
-            if n % YIELD_EVERY == YIELD_EVERY - 1:
+            held += len(record.value or b"")
+            if n % YIELD_EVERY == YIELD_EVERY - 1 or held >= YIELD_BYTES:
+                held = 0
                 await asyncio.sleep(0)
             pending = self._decode_one(record)
             if pending.event.kind == "rejected" and pending.event.data["reason"] in _REGISTRY_REASONS:
@@ -255,8 +259,11 @@ class Consumer:
 
     async def _seal(self, records: Sequence[ConsumerRecord], pendings: Sequence[Pending]) -> list[Item]:
         items: list[Item] = []
+        held = 0
         for n, pending in enumerate(pendings):
-            if n % YIELD_EVERY == YIELD_EVERY - 1:
+            held += len(pending.received)
+            if n % YIELD_EVERY == YIELD_EVERY - 1 or held >= YIELD_BYTES:
+                held = 0
                 await asyncio.sleep(0)
             try:
                 items.append(self._appender.seal(pending))

@@ -192,6 +192,8 @@ def _rejected(
 def _normalize(value: bytes, headers: Headers, named: dict[str, bytes]) -> Event:
     form = named.get(FORM_HEADER)
     if form == b"plain":
+        if SIGNATURE_HEADER in named:  # it does not say which of the two forms the producer signed
+            raise Refused("bad_signature", "only structured records can be signed")
         return normalize_plain(value)
     if form not in (None, b"event"):
         raise Refused("bad_header", f"{FORM_HEADER} is neither plain nor event")

@@ -356,7 +356,7 @@ class _Verification:
                 )
 
         for key, chain in sorted(ends.items(), key=lambda item: item[1].log):
-            if chain.expected is not None and key not in stored:
+            if chain.cluster is not None and chain.expected is not None and key not in stored:
                 self.findings.add(
                     "source_hole", chain.log, None, f"no position is stored, the accounts end before {chain.expected}"
                 )

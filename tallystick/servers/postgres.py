@@ -177,7 +177,7 @@ class EmbeddedPostgres:
             if aside.exists():
                 shutil.rmtree(aside)
             aside.mkdir(mode=0o700)
-            password.write_text(self._secrets.get(SUPERUSER))
+            write_atomically(password, self._secrets.get(SUPERUSER))
             self._own(aside, who)
             if who.kind == "user":
                 os.chown(password, who.uid, who.gid)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64encode
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ingest.authority import Authority
+from ingest.decode import PRODUCER_DOMAIN, Decoder, Origin
+from ledger.content import lp
+from ledger.note import vkey_text
+from ledger.registry import Tenant
 from schemas.errors import Rejection
 from schemas.jsontext import normal_form
 from schemas.normalize import SUBJECTS_MAX, normalize_binary, normalize_structured
@@ -105,3 +112,17 @@ def test_a_reason_names_no_member_that_nobody_defined() -> None:
         details.append((refused.value.code, refused.value.detail))
     assert [code for code, _ in details] == ["duplicate_member"] * 3 + ["bad_header"]
     assert not [detail for _, detail in details if NAME.lower() in detail.lower()]
+
+
+def test_a_line_of_the_plain_form_can_not_be_signed() -> None:
+    """The signature is over the bytes alone: under another header they would say something else in that name."""
+    name, key = "acme", Ed25519PrivateKey.generate()
+    vkey = vkey_text("k", key.public_key().public_bytes_raw())
+    value = b'{"run_id":"r","step":1,"type":"validator","rule":"x","result":"pass"}'
+    message = PRODUCER_DOMAIN + lp(name.encode()) + lp(value)
+    header = b"k:" + b64encode(key.sign(message))
+    authority = Authority({name: Tenant(name, name, ("p/acme",))})
+    decoder = Decoder(authority, {(name, "k"): (vkey, "producer")}, lambda: "2026-11-21T10:00:00.000000Z")
+    origin = Origin("c", "tally.events.acme", None, 0, 1)
+    pending = decoder.decode(origin, value, [("tallystick-sig", header), ("tallystick-form", b"plain")], None, "p/i")
+    assert (pending.event.kind, pending.event.data["reason"]) == ("rejected", "bad_signature")

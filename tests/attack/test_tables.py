@@ -12,7 +12,7 @@ import pytest
 from ledger.keystore import SqliteKeyStore
 from ledger.verify import verify
 from tests.support.servers import Database, PostgresServer, clone
-from tests.verify.support import kinds, small, tampering
+from tests.verify.support import PREFIX, kinds, small, tampering
 
 ACME, GLOBEX = "ledger.example.org/acme", "ledger.example.org/globex"
 SHARD = f"{GLOBEX}/1"
@@ -224,6 +224,19 @@ async def test_a_row_that_the_logs_do_not_bear_out(
 async def test_a_position_that_the_accounts_do_not_end_at(copy: Database, folder: Path, statement: str) -> None:
     report = await found(copy, folder, statement)
     assert (report["completeness"], report["kinds"]) == ("gaps", {"source_hole"})
+
+
+async def test_a_partition_without_records_has_no_accounts(copy: Database, folder: Path) -> None:
+    log = f"{PREFIX}/_intake/tally.events/99"
+    with SqliteKeyStore(folder / "keys", create=False) as keystore:
+        keystore.create_signer(log)
+    report = await found(
+        copy,
+        folder,
+        f"INSERT INTO logs (log, class) VALUES ('{log}', 'intake')",
+        "INSERT INTO positions (cluster, topic, partition) VALUES ('x', 'tally.events', 99)",
+    )
+    assert (report["integrity"], report["completeness"], report["kinds"]) == ("ok", "ok", set())
 
 
 async def test_untouched_and_a_run_that_only_had_duplicates(copy: Database, folder: Path) -> None:
