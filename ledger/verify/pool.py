@@ -11,9 +11,11 @@ verification with its exception.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import sys
+from asyncio import FIRST_COMPLETED
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -122,29 +124,32 @@ class Pool:
     async def _ordered(
         self, there: Callable[[A], T], here: Callable[[A], Awaitable[T]], arguments: Iterable[A]
     ) -> AsyncIterator[T]:
-        """Results in order: helpers are kept busy, and this process does what they have no room for."""
+        """Results in order. Helpers are kept busy, also while this process is at work itself: it does one argument at
+        a time, whenever they have enough waiting."""
         rest = iter(arguments)
         waiting: deque[asyncio.Future[T]] = deque()
+        own: asyncio.Future[T] | None = None
         ahead_max = (self._helpers + 1) * AHEAD
         try:
             while True:
-                if waiting and waiting[0].done():
+                while waiting and waiting[0].done():
                     yield waiting.popleft().result()
-                    continue
-                busy = sum(not future.done() for future in waiting)
-                room = len(waiting) < ahead_max
-                for argument in islice(rest, 1 if room else 0):
-                    if busy < self._helpers * QUEUED:
-                        waiting.append(self._submit(there, argument))
+                busy = sum(not future.done() and future is not own for future in waiting)
+                own_free = own is None or own.done()
+                if len(waiting) < ahead_max and (busy < self._helpers * QUEUED or own_free):
+                    for argument in islice(rest, 1):
+                        if busy < self._helpers * QUEUED:
+                            waiting.append(self._submit(there, argument))
+                        else:
+                            own = asyncio.ensure_future(here(argument))
+                            waiting.append(own)
+                        break
                     else:
-                        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-                        waiting.append(done)
-                        done.set_result(await here(argument))
-                    break
-                else:
-                    if not waiting:
-                        return
-                    yield await waiting.popleft()
+                        if not waiting:
+                            return
+                        yield await waiting.popleft()
+                    continue
+                await asyncio.wait([future for future in waiting if not future.done()], return_when=FIRST_COMPLETED)
         except BrokenProcessPool as error:
             raise LedgerError(
                 "a process of the verification ended on its own (out of memory, or no connection to Postgres);"
@@ -153,6 +158,9 @@ class Pool:
         finally:
             for future in waiting:
                 future.cancel()
+            if own is not None:
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await own  # it uses this process' connections, which are closed next
 
     def _submit(self, function: Callable[[A], T], argument: A) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._executor, function, argument)
