@@ -211,7 +211,8 @@ class Consumer:
         if self._failed is not None:  # records before these were given up; these would leave a hole
             return
         generation = self._generation
-        wanted = [record for record in records if self._is_next(record)]
+        sought = self._sought(records)
+        wanted = [r for r in records if self._is_next(r) and (r.topic, r.partition) not in sought]
         try:
             pendings = await self._decode(wanted)
             self._appender.prepare(pendings)
@@ -220,6 +221,20 @@ class Consumer:
             self.end(error)
             return
         await self._enqueue(generation, wanted, items)
+
+    def _sought(self, records: Sequence[ConsumerRecord]) -> set[Partition]:
+        """The partitions that were sought elsewhere since these records were fetched. Theirs may begin beyond the
+        offset sought, and what lies between would count as skipped; aiokafka brings them again in their order."""
+        lasts = {(record.topic, record.partition): record.offset for record in records}
+        subscription = self._consumer._subscription.subscription
+        if subscription is None or subscription.assignment is None:
+            return set(lasts)
+        states = {key: subscription.assignment.state_value(TopicPartition(*key)) for key in lasts}
+        return {
+            key
+            for key, state in states.items()
+            if state is None or not state.has_valid_position or state.position <= lasts[key]
+        }
 
     def _is_next(self, record: ConsumerRecord) -> bool:
         held = self._held.get((record.topic, record.partition))
