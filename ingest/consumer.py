@@ -348,7 +348,7 @@ class Consumer:
                 if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
                     self._refusals += 1  # not a lost server: the same batch may be refused for ever
                     if self._refusals >= REFUSALS_MAX:
-                        self.end(ConsumerEnded(f"Postgres refuses the batch: {error}"))
+                        self.end(ConsumerEnded(f"Postgres refuses the batch: {str(error).splitlines()[0]}"))
                         return
                 await self._recover(generation)
                 return

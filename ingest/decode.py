@@ -82,8 +82,15 @@ class Decoder:
             return self._accept(origin, event, value, named, source)
         except (Refused, Rejection) as refusal:
             try:
-                # Only what isn't the record's own word counts here, unless the record could be read.
-                tenant = self._authority.tenant_of(origin.topic, event.tenant if event else None, None)
+                # A record that can't be read names nobody: only its topic speaks for it, and no default does, or one
+                # tenant's bytes would stand in another's log.
+                tenant = (
+                    self._authority.tenant_of(origin.topic, event.tenant, None)
+                    if event is not None
+                    else self._authority.of_topic(origin.topic)
+                )
+                if tenant is None:
+                    raise Refused("unknown_tenant", "the topic speaks for nobody")
                 log, name = tenant.origins[0], tenant.tenant
             except Refused:
                 log, name = intake, ""

@@ -263,6 +263,14 @@ def test_what_is_of_no_tenant_is_kept_in_the_intake_log(event: Any, topic: str) 
     assert (pending.tenant, pending.log) == ("", INTAKE)
 
 
+@pytest.mark.parametrize("event", [b"not json", envelope("no_such_kind", tenant="globex"), None])
+def test_what_cannot_be_read_is_kept_in_no_default_tenants_log(event: dict[str, Any] | bytes | None) -> None:
+    pending = decode(event)
+    assert (pending.event.kind, pending.log, pending.tenant) == ("rejected", INTAKE, "")
+    pending = decode(event, topic="tally.events.globex")
+    assert (pending.event.kind, pending.log, pending.tenant) == ("rejected", "p/globex", "globex")
+
+
 def test_a_header_name_that_was_not_utf8_is_kept_as_it_was() -> None:
     pending = decode(envelope(), ("a", b"1"), ("caf\udce9", b"2"), ("b", b"3"))
     assert outcome(pending) == "bad_header"
