@@ -25,11 +25,13 @@ from ingest.errors import RejectedUnknown, Unrepairable
 from ingest.importer import Headers, form_of
 from ledger.content import commitment, open_field
 from ledger.db import Connection
-from ledger.errors import MissingKey, SealedFieldError
+from ledger.errors import MalformedLeaf, MissingKey, SealedFieldError
 from ledger.keystore import KeyStore
+from ledger.leaf import check_leaf
 
 LISTED_MAX = 1_000
 ROWS_AT_ONCE = 500
+TAMPERED = "tampered"  # the reason that stands where none can be read
 
 _texts_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _items_of = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -37,15 +39,15 @@ _items_of = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A rejected entry, as its leaf says it."""
+    """A rejected entry, as its leaf says it; with the reason `tampered` where that can't be read."""
 
     log: str
     index: int
     id: str
-    recorded: str
+    recorded: str | None
     reason: str
     detail: str
-    received_bytes: int
+    received_bytes: int | None
     source: dict[str, Any]
 
 
@@ -80,14 +82,17 @@ async def list_rejected(
     async with conn.transaction(), conn.cursor("rejected", binary=True) as cursor:
         cursor.itersize = ROWS_AT_ONCE
         await cursor.execute(
-            "SELECT e.log, e.index, e.leaf FROM entries e JOIN logs l ON l.log = e.log"
+            "SELECT e.log, e.index, e.id, e.leaf FROM entries e JOIN logs l ON l.log = e.log"
             " WHERE e.kind = 'rejected' AND (%(tenant)b::text IS NULL OR l.tenant = %(tenant)b)"
             " ORDER BY e.log, e.index",
             {"tenant": tenant},
         )
         listed = 0
-        async for log, index, leaf in cursor:
-            found = _of_leaf(log, index, orjson.loads(leaf))
+        async for log, index, id, leaf in cursor:
+            try:
+                found = _of_leaf(log, index, check_leaf(leaf))
+            except MalformedLeaf as error:
+                found = Rejected(log, index, str(id), None, TAMPERED, f"{error}; see `tally verify`", None, {})
             if reason is None or found.reason == reason:
                 yield found
                 listed += 1
@@ -98,7 +103,7 @@ async def list_rejected(
 async def find_rejected(conn: Connection, keystore: KeyStore, id: str) -> tuple[Rejected, Received]:
     """A rejected entry by its id, with the record it holds.
 
-    Raises RejectedUnknown, MissingKey (erased, or another key store), SealedFieldError (tampered with).
+    Raises RejectedUnknown, MissingKey (erased, or another key store), MalformedLeaf or SealedFieldError (tampered).
     """
     try:
         wanted = uuid.UUID(id)
@@ -115,7 +120,11 @@ async def find_rejected(conn: Connection, keystore: KeyStore, id: str) -> tuple[
     if row is None:
         raise RejectedUnknown(f"no rejected entry has the id {id}; see `tally rejected list`")
     log, index, leaf_bytes, pointers, types, sealed = row
-    leaf = orjson.loads(leaf_bytes)
+    try:
+        leaf = check_leaf(leaf_bytes)
+        rejected = _of_leaf(log, index, leaf)
+    except MalformedLeaf as error:
+        raise MalformedLeaf(f"{id} in {log} was tampered with: {error}; see `tally verify`") from error
     opened = _open(keystore, leaf, pointers or (), types or (), sealed or ())
     headers: Headers = []
     key = None
@@ -123,7 +132,9 @@ async def find_rejected(conn: Connection, keystore: KeyStore, id: str) -> tuple[
         around = orjson.loads(opened["/raw"])
         headers = [(name, b64decode(value)) for name, value in around["headers"]]
         key = None if around["key"] is None else b64decode(around["key"])
-    return _of_leaf(log, index, leaf), Received(opened["/received"], headers, key)
+    if "/received" not in opened:
+        raise MalformedLeaf(f"{id} in {log} was tampered with: it commits to nothing received; see `tally verify`")
+    return rejected, Received(opened["/received"], headers, key)
 
 
 def plan_repair(rejected: Rejected, received: Received, edited: bytes | None) -> Repair:
@@ -179,17 +190,13 @@ def _is_binary(headers: Headers) -> bool:
 
 
 def _of_leaf(log: str, index: int, leaf: dict[str, Any]) -> Rejected:
-    data = leaf["data"]
-    return Rejected(
-        log,
-        index,
-        leaf["id"],
-        leaf["recorded"],
-        data["reason"],
-        data["detail"],
-        data["received_bytes"],
-        leaf["source"],
-    )
+    data, source = leaf["data"], leaf["source"]
+    reason, detail, received_bytes = data.get("reason"), data.get("detail"), data.get("received_bytes")
+    if not (isinstance(reason, str) and isinstance(detail, str) and isinstance(received_bytes, int)):
+        raise MalformedLeaf("data: expected reason, detail and received_bytes")
+    if "topic" not in source:
+        raise MalformedLeaf("source: expected a record's place in Kafka")
+    return Rejected(log, index, leaf["id"], leaf["recorded"], reason, detail, received_bytes, source)
 
 
 def _open(
@@ -202,13 +209,19 @@ def _open(
     """The fields of an entry, each checked against its commitment."""
     commit: dict[str, Any] = leaf["commit"] or {}
     keys = keystore.keys_by_ref(sorted({ref for said in commit.values() for ref in said["k"]}))
-    held = {pointer: (type, box) for pointer, type, box in zip(pointers, types, sealed, strict=True)}
     log, id = leaf["log"], leaf["id"]
+    if not len(pointers) == len(types) == len(sealed):
+        raise SealedFieldError(f"content of {id} in {log} was tampered with: its columns don't fit; see `tally verify`")
+    held = {pointer: (type, box) for pointer, type, box in zip(pointers, types, sealed, strict=True)}
     opened: dict[str, bytes] = {}
     for pointer, said in commit.items():
         type, box = held.get(pointer, ("", None))
-        if box is None or any(ref not in keys for ref in said["k"]):
+        if any(ref not in keys for ref in said["k"]):
             raise MissingKey(f"{pointer} of {id} in {log} can't be read: it was erased, or this is another key store")
+        if box is None or type is None:
+            raise SealedFieldError(
+                f"{pointer} of {id} in {log} is gone, though its keys are there: tampered with; see `tally verify`"
+            )
         salt, value = open_field([keys[ref] for ref in said["k"]], box, log, id, pointer, type)
         if b64encode(commitment(salt, log, id, pointer, type, value)).decode() != said["c"]:
             raise SealedFieldError(f"{pointer} of {id} in {log} is not what its leaf commits to")

@@ -1,7 +1,10 @@
 """A run's entries in order, with what became of their content.
 
 Guarantees: `disclosed` is said only of a value that opened under the keys its leaf names and is what the leaf commits
-to. Does not: verify leaves, chains or signatures; `tally verify` does.
+to; whatever the tables hold, the other entries are shown. Does not: verify chains or signatures, or leaves beyond their
+form; `tally verify` does.
+
+An entry whose leaf can't be read has `verdict` tampered, and of the rest only what the columns say.
 
 Verdicts of a field (log-format.md, "Content"): disclosed; withheld, no key store was given; erased, an erasure entry of
 the log names one of its keys; key_missing, a key is gone and no entry says why; tampered, it doesn't open or isn't what
@@ -19,8 +22,9 @@ import orjson
 
 from ledger.content import commitment, open_field
 from ledger.db import Connection
-from ledger.errors import SealedFieldError
+from ledger.errors import MalformedLeaf, SealedFieldError
 from ledger.keystore import KeyStore
+from ledger.leaf import check_leaf
 from replay.errors import RunUnknown
 
 ROWS_AT_ONCE = 500
@@ -46,16 +50,19 @@ async def show_run(conn: Connection, keystore: KeyStore | None, run: str, tenant
     entries: list[dict[str, Any]] = []
     cursor = conn.cursor(binary=True)
     await cursor.execute(
-        "SELECT e.index, e.leaf, c.pointers, c.types, c.sealed FROM entries e"
+        "SELECT e.index, e.id, e.run_seq, e.kind, e.leaf, c.pointers, c.types, c.sealed FROM entries e"
         " LEFT JOIN content c ON c.log = e.log AND c.index = e.index"
         " WHERE e.log = %b AND e.run = %b ORDER BY e.run_seq",
         (log, run),
     )
     while rows := await cursor.fetchmany(ROWS_AT_ONCE):
-        leaves = [orjson.loads(row[1]) for row in rows]
-        keys = _keys(keystore, leaves)
-        for (index, _, pointers, types, sealed), leaf in zip(rows, leaves, strict=True):
-            held = dict(zip(pointers or (), zip(types or (), sealed or (), strict=True), strict=True))
+        leaves = [_leaf(row[4]) for row in rows]
+        keys = _keys(keystore, [leaf for leaf in leaves if leaf is not None])
+        for (index, id, run_seq, kind, _, pointers, types, sealed), leaf in zip(rows, leaves, strict=True):
+            if leaf is None:
+                entries.append(_unreadable(index, str(id), run_seq, kind))
+                continue
+            held = _held(pointers or (), types or (), sealed or ())
             entries.append(
                 {
                     "index": index,
@@ -73,6 +80,41 @@ async def show_run(conn: Connection, keystore: KeyStore | None, run: str, tenant
                 }
             )
     return RunShown(run, log, entries)
+
+
+def _leaf(leaf: bytes) -> dict[str, Any] | None:
+    """The members of a leaf; None where it is none."""
+    try:
+        return check_leaf(leaf)
+    except MalformedLeaf:
+        return None
+
+
+def _unreadable(index: int, id: str, run_seq: int, kind: str) -> dict[str, Any]:
+    """An entry whose leaf can't be read."""
+    return {
+        "index": index,
+        "id": id,
+        "run_seq": run_seq,
+        "kind": kind,
+        "time": None,
+        "actor": None,
+        "data": {},
+        "source": {},
+        "content": {},
+        "verdict": "tampered",
+    }
+
+
+def _held(pointers: Sequence[Any], types: Sequence[Any], sealed: Sequence[Any]) -> dict[str, tuple[str, bytes | None]]:
+    """What the content row holds by pointer; nothing where its columns don't fit each other."""
+    if not len(pointers) == len(types) == len(sealed):
+        return {}
+    return {
+        pointer: (type, box)
+        for pointer, type, box in zip(pointers, types, sealed, strict=True)
+        if isinstance(pointer, str) and isinstance(type, str) and isinstance(box, bytes | None)
+    }
 
 
 async def _log_of(conn: Connection, run: str, tenant: str | None) -> str:
@@ -94,8 +136,11 @@ async def _erased(conn: Connection, log: str) -> frozenset[str]:
     """The key references that erasure entries of a log name."""
     cursor = await conn.execute("SELECT leaf FROM entries WHERE log = %s AND kind = 'erasure'", (log,))
     refs: set[str] = set()
-    for (leaf,) in await cursor.fetchall():
-        refs.update(orjson.loads(leaf)["data"].get("keys", ()))
+    for (stored,) in await cursor.fetchall():
+        leaf = _leaf(stored)
+        named = leaf["data"].get("keys") if leaf is not None else None
+        if isinstance(named, list):
+            refs.update(ref for ref in named if isinstance(ref, str))
     return frozenset(refs)
 
 

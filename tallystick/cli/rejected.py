@@ -49,7 +49,7 @@ def list_(
     else:
         put_table(
             ("id", "recorded", "where", "reason", "detail"),
-            [(r.id, r.recorded, _where(r.source), r.reason, r.detail) for r in found],
+            [(r.id, r.recorded or "-", _where(r.source), r.reason, r.detail) for r in found],
         )
     if len(found) == limit:
         note(f"{limit:,} are shown; there may be more, --limit shows them")
@@ -64,6 +64,8 @@ async def _list(of: Servers, tenant: str | None, reason: str | None, limit: int)
 
 
 def _where(source: dict[str, Any]) -> str:
+    if not source:
+        return "-"
     if "file" in source:
         return f"{source['file']}:{source['line']}"
     return f"{source['topic']}/{source['partition']}@{source['offset']}"
@@ -149,7 +151,9 @@ def repair(
     from tallystick.cli.connect import servers
     from tallystick.errors import TallyError
 
-    if (edited is None) == (not as_is):
+    if edited is not None and as_is:
+        raise TallyError("--with FILE and --as-is can't go together", "Give the one that is meant.")
+    if edited is None and not as_is:
         raise TallyError("what to send is not said", "Give --with FILE or --as-is.")
     value = None
     if edited is not None:

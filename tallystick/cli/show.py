@@ -26,7 +26,7 @@ def show(
 
     A content field is `disclosed` (opened, and what the leaf commits to), `withheld` (there is no key store here),
     `erased`, `key_missing` or `tampered`. With --json a value is the exact text that was recorded, digits and spaces
-    included; bytes that are not text are in base64.
+    included; bytes that are not text are in base64. An entry is `tampered` where its leaf can't be read.
 
     \b
     Examples:
@@ -42,6 +42,8 @@ def show(
         put(f"run {shown.run} in {shown.log}, {len(shown.entries)} entries")
         for entry in shown.entries:
             _tell(entry)
+    if any(_is_tampered(entry) for entry in shown.entries):
+        note("something was tampered with; `tally verify` says what")
 
 
 async def _show(of: Servers, run: str, tenant: str | None) -> RunShown:
@@ -59,8 +61,15 @@ async def _show(of: Servers, run: str, tenant: str | None) -> RunShown:
             return await show_run(conn, keystore, run, tenant)
 
 
+def _is_tampered(entry: dict[str, Any]) -> bool:
+    return "verdict" in entry or any(content["verdict"] == "tampered" for content in entry["content"].values())
+
+
 def _tell(entry: dict[str, Any]) -> None:
     put(f"{entry['run_seq']:>5}  {entry['time'] or '-':27}  {entry['kind']}  {entry['id']}")
+    if "verdict" in entry:
+        put(f"       {entry['verdict']}: its leaf can't be read")
+        return
     if entry["actor"]:
         put(f"       actor {json.dumps(entry['actor'], ensure_ascii=False)}")
     put(f"       {json.dumps(entry['data'], ensure_ascii=False)}")

@@ -13,7 +13,7 @@ from ingest.errors import RejectedUnknown, Unrepairable
 from ingest.importer import Publisher
 from ingest.rejected import Received, Rejected, Repair, find_rejected, list_rejected, plan_repair, with_reference
 from ledger.db import connect
-from ledger.errors import MissingKey, SealedFieldError
+from ledger.errors import MalformedLeaf, MissingKey, SealedFieldError
 from ledger.keystore import SqliteKeyStore
 from schemas.normalize import normalize_plain, normalize_structured
 from tests.faults.support import Site, event
@@ -103,6 +103,12 @@ async def found(site: Site, id: str) -> tuple[Rejected, Received]:
             return await find_rejected(conn, keystore, id)
 
 
+async def tamper(site: Site, statement: str, rejected: Rejected) -> None:
+    async with await connect(site.postgres, None) as conn:
+        await conn.execute("SET session_replication_role = replica")
+        await conn.execute(statement.encode(), (rejected.log, rejected.index))
+
+
 async def test_what_was_refused_is_listed_with_its_reason_and_opens_to_the_byte(site: Site) -> None:
     headers = [("tallystick-form", b"event"), ("x-other", b"\xff\x00")]
     poison = b'{"specversion": \xff\xfe'
@@ -153,17 +159,38 @@ async def test_one_that_cannot_be_read_says_why(site: Site) -> None:
         await found(site, ID)
     with pytest.raises(RejectedUnknown, match="expected the id"):
         await found(site, "nonsense")
-    async with await connect(site.postgres, None) as conn:
-        await conn.execute("SET session_replication_role = replica")
-        await conn.execute(
-            "UPDATE content SET sealed[1] = set_byte(sealed[1], 20, get_byte(sealed[1], 20) # 1)"
-            " WHERE log = %s AND index = %s",
-            (rejected.log, rejected.index),
-        )
+    await tamper(
+        site,
+        "UPDATE content SET sealed[1] = set_byte(sealed[1], 20, get_byte(sealed[1], 20) # 1)"
+        " WHERE log = %s AND index = %s",
+        rejected,
+    )
     with pytest.raises(SealedFieldError, match="does not open"):
         await found(site, rejected.id)
     leaf = (await site.leaves("rejected"))[0]
+    for change, says in [
+        ("UPDATE content SET types = '{}' WHERE log = %s AND index = %s", "don't fit"),
+        ("DELETE FROM content WHERE log = %s AND index = %s", "is gone, though its keys are there"),
+    ]:
+        await tamper(site, change, rejected)
+        with pytest.raises(SealedFieldError, match=says):
+            await found(site, rejected.id)
     with SqliteKeyStore(site.keys) as keystore:
         keystore.destroy(leaf["commit"]["/received"]["k"])
     with pytest.raises(MissingKey, match="erased, or this is another key store"):
         await found(site, rejected.id)
+
+
+@pytest.mark.parametrize("leaf", ["garbage", "{}"])
+async def test_one_whose_leaf_cannot_be_read_is_listed_as_tampered_with_the_others(site: Site, leaf: str) -> None:
+    await site.send([(b"k", b"nonsense", []), (b"k", b"more of it", [])])
+    await site.consume()
+    first, second = await listed(site)
+    await tamper(site, f"UPDATE entries SET leaf = '{leaf}' WHERE log = %s AND index = %s", first)
+    damaged, other = await listed(site)
+    assert (damaged.id, damaged.reason, damaged.recorded) == (first.id, "tampered", None)
+    assert "tally verify" in damaged.detail
+    assert other == second
+    assert await listed(site, reason="not_json") == [second]
+    with pytest.raises(MalformedLeaf, match="was tampered with"):
+        await found(site, first.id)

@@ -74,6 +74,8 @@ async def test_without_a_key_store_content_is_withheld(site: Site) -> None:
         "UPDATE content SET types[1] = 'text/plain'",
         "UPDATE content SET sealed[1] = NULL",
         "DELETE FROM content",
+        "UPDATE content SET types = types[1:1]",
+        "UPDATE content SET types[1] = NULL",
     ],
 )
 async def test_changed_content_is_tampered(site: Site, change: str) -> None:
@@ -81,6 +83,16 @@ async def test_changed_content_is_tampered(site: Site, change: str) -> None:
     await tamper(site, change)
     (entry,) = (await shown(site, "run"))["entries"]
     assert entry["content"]["/input"] == {"verdict": "tampered"}
+
+
+@pytest.mark.parametrize("leaf", ["'garbage'", "'{}'", "''", "'[1]'"])
+async def test_an_entry_whose_leaf_cannot_be_read_is_tampered_and_the_others_are_shown(site: Site, leaf: str) -> None:
+    await send(site, event("run", 1), event("run", 2))
+    await tamper(site, f"UPDATE entries SET leaf = convert_to({leaf}, 'UTF8') WHERE run_seq = 0")
+    first, second = (await shown(site, "run"))["entries"]
+    assert (first["verdict"], first["kind"], first["run_seq"], first["content"]) == ("tampered", "tool_call", 0, {})
+    assert "verdict" not in second
+    assert second["content"]["/input"]["verdict"] == "disclosed"
 
 
 async def test_another_commitment_is_tampered(site: Site) -> None:

@@ -67,6 +67,7 @@ def tally(tmp_path: Path) -> Tally:
         (["tenant", "add", "x", "--shards", "0"], "--shards"),
         (["tenant", "key", "add", "acme", "k"], "--vkey"),
         (["rejected", "repair", "x"], "--as-is"),
+        (["rejected", "repair", "x", "--as-is", "--with", "y"], "can't go together"),
         (["import", "missing.jsonl"], "missing.jsonl"),
         (["verify", "--known-checkpoint", "missing"], "missing"),
         (["keys", "list"], "no key store at"),
