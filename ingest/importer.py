@@ -33,7 +33,7 @@ SENT_AHEAD_MAX: Final = 2_000  # lines whose acknowledgement is not in yet
 LOOK_EVERY_S: Final = 0.1
 STALL_S: Final = 60.0  # without any offset moving: nobody is consuming
 ROWS_AT_ONCE: Final = 2_000
-REJECTED_LISTED_MAX: Final = 1_000  # they are all counted
+LISTED_MAX: Final = 1_000  # of each kind; they are all counted
 
 Headers = list[tuple[str, bytes]]
 Progress = Callable[[str, int, int], None]
@@ -124,6 +124,17 @@ class RejectedLine:
     line: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class ConflictLine:
+    """A line that says something else under an id that is on the record; `of` is that id."""
+
+    log: str
+    id: str
+    of: str
+    file: str | None
+    line: int | None
+
+
 @dataclass(slots=True)
 class Outcome:
     """Counts of lines. `lines` = appended + duplicate + conflict + rejected, once all are committed."""
@@ -134,6 +145,7 @@ class Outcome:
     conflict: int = 0
     rejected: int = 0
     rejections: list[RejectedLine] = field(default_factory=list)
+    conflicts: list[ConflictLine] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -217,8 +229,21 @@ class Publisher:
             self.sent.note(done.partition, done.offset)
 
 
-async def until_committed(conn: Connection, sent: Sent, progress: Progress, stall_s: float = STALL_S) -> None:
-    """Wait until the stored offsets have passed all that was sent. Raises ImportStopped when nothing moves."""
+def _no_reason() -> str | None:
+    return None
+
+
+async def until_committed(
+    conn: Connection,
+    sent: Sent,
+    progress: Progress,
+    stall_s: float = STALL_S,
+    ended: Callable[[], str | None] = _no_reason,
+) -> None:
+    """Wait until the stored offsets have passed all that was sent.
+
+    Raises ImportStopped when nothing moves, or at once where `ended` says why nothing will.
+    """
     moved_at = time.monotonic()
     before: dict[int, int] = {}
     while True:
@@ -234,6 +259,11 @@ async def until_committed(conn: Connection, sent: Sent, progress: Progress, stal
         progress("Appending", sent.count - min(sent.count, sum(behind.values())), sent.count)
         if not behind:
             return
+        reason = ended()
+        if reason is not None:
+            raise ImportStopped(
+                f"{sent.count} lines are in Kafka, topic {sent.topic}, but nothing is appended any more: {reason}"
+            )
         if stored != before:
             before, moved_at = stored, time.monotonic()
         if time.monotonic() - moved_at > stall_s:
@@ -272,9 +302,13 @@ async def _count_log(conn: Connection, sent: Sent, log: str, first: int, end: in
                 continue
             if kind == "conflict":
                 outcome.conflict += 1
+                if len(outcome.conflicts) < LISTED_MAX:
+                    outcome.conflicts.append(
+                        ConflictLine(log, said["id"], said["data"]["of"], source.get("file"), source.get("line"))
+                    )
             elif kind == "rejected":
                 outcome.rejected += 1
-                if len(outcome.rejections) < REJECTED_LISTED_MAX:
+                if len(outcome.rejections) < LISTED_MAX:
                     data = said["data"]
                     outcome.rejections.append(
                         RejectedLine(

@@ -71,7 +71,11 @@ def _up(settings: Settings) -> Check:
         needed = settings.postgres_url is None or settings.kafka_bootstrap is None
         fix = "Start it with `tally up`, or set TALLY_POSTGRES_URL and TALLY_KAFKA_BOOTSTRAP." if needed else ""
         return Check("tally up", "failed" if needed else "note", "does not run in this home", fix)
-    ready = announced(settings) is not None
+    found = announced(settings)
+    if found is not None and found.ingest_ended is not None:
+        fix = "`tally verify` says what is wrong; see docs/operations.md."
+        return Check("tally up", "failed", f"nothing is appended any more: {found.ingest_ended}", fix)
+    ready = found is not None
     return Check("tally up", "ok" if ready else "note", f"process {owner} is {'ready' if ready else 'starting'}")
 
 

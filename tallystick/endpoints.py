@@ -37,7 +37,8 @@ LOOKS_MAX = 5
 class Endpoints:
     """What `tally up` serves. `postgres` acts as the auditor, `postgres_admin` as the superuser (embedded only).
 
-    The last three are of parts that are not there yet; null says that they are not served.
+    `otlp_http`, `otlp_grpc` and `web` are of parts that are not there yet; null says that they are not served.
+    `ingest_ended`: why nothing is appended any more, where no consumer can work.
     """
 
     postgres: str
@@ -46,6 +47,7 @@ class Endpoints:
     otlp_http: str | None = None
     otlp_grpc: str | None = None
     web: str | None = None
+    ingest_ended: str | None = None
 
 
 # Waits for the end of the process that holds the other end of its standard input, kill -9 included.
@@ -69,15 +71,19 @@ class Home:
         self._sweeper: subprocess.Popen[bytes] | None = None
 
     def announce(self, endpoints: Endpoints) -> None:
-        """Write endpoints.json. A small process removes it if this one is killed: passwords and ports go with it."""
+        """Write endpoints.json, again where something changed.
+
+        A small process removes it if this one is killed: passwords and ports go with it.
+        """
         from tallystick.servers.home import write_atomically
 
-        self._sweeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _SWEEPER, str(self._file), str(os.getpid())],
-            stdin=subprocess.PIPE,
-            cwd="/",
-            start_new_session=True,
-        )
+        if self._sweeper is None:
+            self._sweeper = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _SWEEPER, str(self._file), str(os.getpid())],
+                stdin=subprocess.PIPE,
+                cwd="/",
+                start_new_session=True,
+            )
         text = json.dumps({**asdict(endpoints), "pid": os.getpid()}, indent=1)
         write_atomically(self._file, text + "\n")
 
@@ -95,8 +101,9 @@ def hold(settings: Settings) -> Iterator[Home]:
 
     Raises TallyError, naming the process, where another `tally up` runs in it.
     """
-    folder = settings.home / "up"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    from tallystick.servers.home import make_folder
+
+    folder = make_folder(settings.home / "up")
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock(descriptor, settings)

@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -88,7 +88,9 @@ async def running(settings: Settings, home: Home, report: Report = silent) -> As
         found = Endpoints(postgres=servers.auditor, postgres_admin=servers.admin, kafka=servers.kafka)
         home.announce(found)
         ending.callback(home.withdraw)
-        yield Running(found, servers.writer, prefix, keystore, consuming, failed, task)
+        up = Running(found, servers.writer, prefix, keystore, consuming, failed, task)
+        ending.push_async_callback(_end, asyncio.create_task(_announce_lost(up, home)))
+        yield up
 
 
 async def serve(
@@ -249,6 +251,14 @@ async def _say_rate(consuming: Consuming, say: Say) -> None:
             ]
             say(", ".join(told))
         before, at = now, time.monotonic()
+
+
+async def _announce_lost(up: Running, home: Home) -> None:
+    """Tell the other commands when no consumer works any more."""
+    await up.consumer_ended()
+    if up.consumer_error is not None:
+        up.endpoints = replace(up.endpoints, ingest_ended=" ".join(str(up.consumer_error).split()))
+        home.announce(up.endpoints)
 
 
 async def _say_lost(up: Running, say: Say) -> None:

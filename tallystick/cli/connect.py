@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tallystick.cli.output import note
-from tallystick.endpoints import Endpoints, find_endpoints
+from tallystick.endpoints import Endpoints, announced, find_endpoints
 from tallystick.errors import TallyError
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ class Servers:
     def own_kafka(self) -> bool:
         """Whether Kafka is the embedded one: loopback only, whoever sends may name a tenant."""
         return self.settings.kafka_bootstrap is None
+
+    def ingest_ended(self) -> str | None:
+        """Why nothing is appended any more, if so. Of a Kafka of one's own nobody knows: others may consume it."""
+        found = announced(self.settings) if self.own_kafka else None
+        return found.ingest_ended if found is not None else None
 
     @property
     def _set_postgres(self) -> str | None:

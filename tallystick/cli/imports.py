@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tallystick.cli.connect import Servers
     from tallystick.cli.output import Progress
 
-REJECTED_SHOWN_MAX = 20  # to a person; --json has more
+SHOWN_MAX = 20  # of each kind, to a person; --json has more
 
 
 def import_files(
@@ -37,7 +37,8 @@ def import_files(
     """Send JSONL through Kafka: our events, or the plain step form, told apart line by line.
 
     Waits until all is on the record and counts what was appended, duplicate, in conflict and rejected. Importing a file
-    again appends nothing. Exit status 1 if something was rejected; `tally rejected list` shows it.
+    again appends nothing. Exit status 1 if something was rejected, which `tally rejected list` shows, or in conflict: a
+    line with the id of an event on the record and other content. That event stays; a `conflict` entry names both.
 
     \b
     Examples:
@@ -60,7 +61,7 @@ def import_files(
         put_json(shown)
     else:
         _tell(outcome)
-    return 1 if outcome.rejected else 0
+    return 1 if outcome.rejected or outcome.conflict else 0
 
 
 async def _import(of: Servers, files: list[str], tenant: str | None, *, wait: bool) -> Outcome | int:
@@ -82,7 +83,7 @@ async def _import(of: Servers, files: list[str], tenant: str | None, *, wait: bo
         sent = publisher.sent
         if conn is None or not wait:
             return sent.count
-        await until_committed(conn, sent, report)
+        await until_committed(conn, sent, report, ended=of.ingest_ended)
         return await count_outcome(conn, sent, since)
 
 
@@ -132,7 +133,12 @@ def _tell(outcome: Outcome) -> None:
         f"{outcome.lines:,} lines: {outcome.appended:,} appended, {outcome.duplicate:,} duplicate, "
         f"{outcome.conflict:,} conflict, {outcome.rejected:,} rejected"
     )
-    for rejected in outcome.rejections[:REJECTED_SHOWN_MAX]:
+    for conflict in outcome.conflicts[:SHOWN_MAX]:
+        where = f"{conflict.file}:{conflict.line}"
+        put(f"{where}: conflict: {conflict.of} is on the record with other content ({conflict.id})")
+    if outcome.conflict > SHOWN_MAX:
+        note(f"and {outcome.conflict - SHOWN_MAX:,} conflicts more; --json lists them")
+    for rejected in outcome.rejections[:SHOWN_MAX]:
         put(f"{rejected.file}:{rejected.line}: {rejected.reason}: {rejected.detail} ({rejected.id})")
-    if outcome.rejected > REJECTED_SHOWN_MAX:
-        note(f"and {outcome.rejected - REJECTED_SHOWN_MAX:,} more; see `tally rejected list`")
+    if outcome.rejected > SHOWN_MAX:
+        note(f"and {outcome.rejected - SHOWN_MAX:,} more; see `tally rejected list`")

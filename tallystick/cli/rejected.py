@@ -140,7 +140,8 @@ def repair(
 ) -> int:
     """Send a rejected record again, corrected or as it is, as a new event that refers to the rejected entry.
 
-    It goes to the topic it came from. The rejected entry stays where it is. Exit status 1 if it is rejected again.
+    It goes to the topic it came from. The rejected entry stays where it is. Exit status 1 if it is rejected again, or
+    in conflict with what is on the record.
 
     \b
     Examples:
@@ -168,7 +169,7 @@ def repair(
         put(f"sent to {plan.topic}: {'rejected again' if outcome.rejected else done}")
         for rejected in outcome.rejections:
             put(f"{rejected.reason}: {rejected.detail} ({rejected.id})")
-    return 1 if outcome.rejected else 0
+    return 1 if outcome.rejected or outcome.conflict else 0
 
 
 async def _repair(of: Servers, id: str, edited: bytes | None) -> tuple[Repair, Outcome]:
@@ -184,5 +185,5 @@ async def _repair(of: Servers, id: str, edited: bytes | None) -> tuple[Repair, O
         async with Publisher(of.kafka, of.kafka_client, plan.topic) as publisher:
             await publisher.send(plan.value, plan.key, plan.headers, id)
             await publisher.flush()
-        await until_committed(conn, publisher.sent, lambda *_: None)
+        await until_committed(conn, publisher.sent, lambda *_: None, ended=of.ingest_ended)
         return plan, await count_outcome(conn, publisher.sent, since)

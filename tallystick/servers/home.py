@@ -39,9 +39,12 @@ def cache_folder() -> Path:
 
 
 def make_folder(folder: Path, mode: int = 0o700) -> Path:
-    """The folder, made with its parents if need be. Raises ServerError when that is not possible."""
+    """The folder, made if need be, and so are its parents, with the same mode. Raises ServerError where it can't be."""
     try:
-        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        missing = [parent for parent in folder.parents if not parent.exists()]
+        for parent in reversed(missing):
+            parent.mkdir(mode=mode, exist_ok=True)
+        folder.mkdir(mode=mode, exist_ok=True)
     except OSError as error:
         raise ServerError(f"can't make the folder {folder}: {reason(error)}", advice(error, folder)) from error
     return folder

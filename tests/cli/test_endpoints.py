@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,8 +50,13 @@ def test_announced_while_held_and_withdrawn_after(settings: Settings) -> None:
         home.announce(FOUND)
         assert find_endpoints(settings, silent) == FOUND
         written = json.loads(settings.endpoints_file.read_text())
-        assert written.keys() == {"postgres", "postgres_admin", "kafka", "otlp_http", "otlp_grpc", "web", "pid"}
+        parts = {"postgres", "postgres_admin", "kafka", "otlp_http", "otlp_grpc", "web"}
+        assert written.keys() == parts | {"ingest_ended", "pid"}
         assert settings.endpoints_file.stat().st_mode & 0o077 == 0
+        assert stat.S_IMODE(settings.home.stat().st_mode) == 0o700
+        lost = replace(FOUND, ingest_ended="a fork")
+        home.announce(lost)
+        assert announced(settings) == lost
     assert not settings.endpoints_file.exists()
     assert running_up(settings) is None
 

@@ -134,6 +134,14 @@ async def test_each_line_is_counted_for_what_became_of_it(site: Site) -> None:
         (4, "not_json"),
         (6, "tenant_mismatch"),
     ]
+    (conflict,) = outcome.conflicts
+    (entry,) = await site.leaves("conflict")
+    assert (conflict.file, conflict.line, conflict.id, conflict.of) == (
+        "steps.jsonl",
+        3,
+        entry["id"],
+        entry["data"]["of"],
+    )
 
 
 async def test_what_others_send_meanwhile_is_not_counted(site: Site) -> None:
@@ -168,6 +176,8 @@ async def test_nobody_consuming_is_told_and_loses_nothing(site: Site) -> None:
             await publisher.flush()
         with pytest.raises(ImportStopped, match=r"1 lines are in Kafka.*when a consumer runs"):
             await until_committed(conn, publisher.sent, lambda *_: None, stall_s=0.5)
+        with pytest.raises(ImportStopped, match=r"1 lines are in Kafka.*nothing is appended any more: a fork"):
+            await until_committed(conn, publisher.sent, lambda *_: None, ended=lambda: "a fork")
 
 
 async def test_a_topic_that_is_not_there_is_told(kafka: str) -> None:
