@@ -6,6 +6,8 @@ Modules here read arguments and show results; what is done is done elsewhere and
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from tallystick.cli import demo, doctor, export, imports, ingest, keys, migrate, rejected, show, tenant, up, verify
@@ -24,6 +26,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"tally {version('tallystick')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """What goes before a command."""
+
 
 app.command("demo")(demo.demo)
 app.command("up")(up.up)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import typer
-from typer._click.exceptions import ClickException, UsageError
+from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
 
 from tallystick.cli import app
 from tallystick.cli.trouble import told
@@ -28,6 +28,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         status = command.main(args=list(arguments), prog_name="tally", standalone_mode=False)
         sys.stdout.flush()
+    except NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
     except UsageError as error:
         asked = error.ctx.command_path if error.ctx is not None else "tally"
         return _fail(TallyError(error.format_message().rstrip("."), f"See `{asked} --help`."))
@@ -37,14 +40,23 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does; nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         return 0
     except Exception as error:
         trouble = told(error)
         if trouble is None:
             raise
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _say_no_more()
         return _fail(trouble)
     return status if isinstance(status, int) else 0
+
+
+def _say_no_more() -> None:
+    """Drop what is left of our output: writing it at the interpreter's end would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(error: TallyError) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Final
 
@@ -15,6 +16,8 @@ _ROOTS: Final = (
     ("ingest.errors", "IngestError"),
     ("replay.errors", "ReplayError"),
 )
+# Of a write to a file that is open, standard output before all; such an error has no file name.
+_UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 # By the error's class, then its bases: what to do about it.
 _FIXES: Final = {
     "DatabaseUnreachable": "Check that Postgres runs, TALLY_POSTGRES_URL, and which roles its login was granted.",
@@ -49,6 +52,8 @@ def told(error: BaseException) -> TallyError | None:
         return TallyError(f"Kafka: {_first_line(error) or type(error).__name__}", _FIXES["ClusterUnreachable"])
     if isinstance(error, OSError) and error.filename is not None:
         return TallyError(f"{error.filename}: {error.strerror or error}")
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        return TallyError(f"output can't be written: {error.strerror}", "What was written of it is not whole.")
     return None
 
 

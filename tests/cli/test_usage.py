@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,38 @@ def test_servers_that_are_set_and_do_not_answer(
     tmp_path: Path, settings: dict[str, str], arguments: list[str], says: str
 ) -> None:
     assert says in Tally.at(tmp_path / "home", **settings)(*arguments).one_line()
+
+
+@pytest.mark.parametrize("words", [[], ["tenant"], ["tenant", "key"], ["keys"], ["rejected"], ["export"]], ids=" ".join)
+def test_a_group_alone_prints_its_help_as_it_is(tally: Tally, words: list[str]) -> None:
+    done = tally(*words)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == tally(*words, "--help").out
+
+
+def test_the_version_is_the_packages(tally: Tally) -> None:
+    done = tally("--version")
+    assert (done.status, done.out) == (0, f"tally {version('tallystick')}\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["doctor", "--json"], ["doctor"], ["--help"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_told_and_no_finding(
+    tally: Tally, arguments: list[str], unbuffered: str
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tallystick", *arguments],
+            cwd=tally.home.parent,
+            env=tally.env | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "output can't be written: No space left on device" in done.stderr
 
 
 def test_no_server_means_no_wait(tally: Tally) -> None:
