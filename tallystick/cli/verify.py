@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tallystick.cli.output import AsJson, note, progress, put
+from tallystick.errors import TallyError
 
 if TYPE_CHECKING:
+    from ledger.keystore import KeyStore
     from ledger.verify import Report
     from tallystick.cli.connect import Servers
 
@@ -62,6 +64,8 @@ async def _verify(
     async with auditor(of):
         pass  # says what to do where there is no ledger
     with keystore_to_read(of.settings) as keystore, progress() as report:
+        if known is not None:
+            _require_undamaged(known, keystore)
         return await recompute(
             of.postgres,
             keystore,
@@ -71,6 +75,22 @@ async def _verify(
             since_verified=since_verified,
             progress=report,
         )
+
+
+def _require_undamaged(known: bytes, keystore: KeyStore) -> None:
+    """Raise TallyError where a checkpoint isn't what a key of its log signed: that says nothing of the ledger."""
+    from ledger.checkpoint import parse_checkpoint, verify_checkpoint
+    from ledger.errors import BadSignature, MalformedNote, UnknownKey
+    from ledger.note import parse_note
+
+    try:
+        verify_checkpoint(known, keystore.vkeys(parse_checkpoint(parse_note(known).text).origin))
+    except UnknownKey:
+        pass  # a finding: it may be the log whose key was exchanged
+    except (BadSignature, MalformedNote) as error:
+        raise TallyError(
+            f"the known checkpoint is damaged, the file, not the ledger: {error}", "Use an undamaged copy of it."
+        ) from error
 
 
 def _tell(report: Report) -> None:
@@ -88,5 +108,7 @@ def _tell(report: Report) -> None:
     if more > 0:
         put(f"and {more:,} findings more; --json lists them")
     sys.stdout.flush()
+    if report.completeness == "unknown":
+        note("unknown: nothing is known to be missing; runs are open, or producers didn't number their events")
     if report.independence == "unwitnessed":
         note("unwitnessed: nobody outside this ledger has cosigned; keep checkpoints where its operators can't write")

@@ -17,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from ingest.importer import STALL_S
 from ledger.checkpoint import verify_checkpoint
 from ledger.keystore import SqliteKeyStore
 from ledger.merkle import Edge, leaf_hash
@@ -92,6 +93,7 @@ def test_the_whole_way(tmp_path: Path) -> None:
         export(tally, shown["log"], vkeys, sizes[shown["log"]]["root"])
         tenants(tally)
         rejected(tally)
+        conflict(tally)
         refused(tally)
 
         doctor = tally("doctor", "--json")
@@ -125,6 +127,10 @@ def export(tally: Tally, log: str, vkeys: list[str], root: str) -> None:
     assert "no such log" in tally("export", "log", f"{log}/9", "-o", folder / "new").one_line()
     known = tally("verify", "--known-checkpoint", folder / "checkpoint", "--json")
     assert (known.status, known.json["findings"]) == (0, []), known
+    damaged = folder.parent / "damaged"
+    text, signature = (folder / "checkpoint").read_bytes().rsplit(b" ", 1)
+    damaged.write_bytes(text + b" " + signature[:20] + (b"A" if signature[20:21] != b"A" else b"B") + signature[21:])
+    assert "the file, not the ledger" in tally("verify", "--known-checkpoint", damaged).one_line()
     since = tally("verify", "--since-verified", "--json")
     assert since.status == 0
     assert {log["origin"] for log in since.json.get("not_reread", [])} <= {log["origin"] for log in since.json["logs"]}
@@ -174,6 +180,15 @@ def rejected(tally: Tally) -> None:
     repaired = tally("rejected", "repair", entry["id"], "--with", "-", "--json", stdin=right)
     assert (repaired.status, repaired.json["appended"], repaired.json["refers"]) == (0, 1, True), repaired
     assert entry["id"] in tally("show", "r", "--json").json["entries"][0]["content"]["/raw"]["value"]
+
+
+def conflict(tally: Tally) -> None:
+    """A line that says something else under an id on the record ends an import with 1, and is named."""
+    file = tally.home.parent / "again.jsonl"
+    first = {"run_id": "k", "step": 1, "type": "validator", "rule": "a", "result": "pass"}
+    file.write_text("".join(json.dumps(first | {"rule": rule}) + "\n" for rule in "ab"))
+    done = tally("import", file)
+    assert (done.status, done.out.splitlines()[1].startswith("again.jsonl:2: conflict: ")) == (1, True), done
 
 
 def refused(tally: Tally) -> None:
@@ -265,6 +280,13 @@ def test_where_no_consumer_can_work_the_servers_stay_to_look_at(tmp_path: Path) 
         found = tally("verify", "--json")
         assert found.status == 1
         assert {one["log"] for one in found.json["findings"]} == {heads}
+        doctor = tally("doctor", "--json")
+        told = next(check for check in doctor.json["checks"] if check["name"] == "tally up")
+        assert (doctor.status, told["state"]) == (1, "failed")
+        assert heads in told["detail"]
+        began = time.monotonic()
+        assert heads in tally("import", PLAIN).one_line()
+        assert time.monotonic() - began < STALL_S / 2
         assert tally("export", "log", log, "-o", tmp_path / "out").status == 0
         process.terminate()
         assert process.wait(END_S) == 2
