@@ -58,6 +58,7 @@ KAFKA_COMMIT_EVERY_S = 5.0  # only lag tools read it
 WATCH_EVERY_S = 2.0
 RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 FLUSH_S = 15.0
+TRANSACTION_S_MAX = 30  # a process that froze in the middle of a batch holds its locks no longer than this
 REFUSALS_MAX = 5  # one after another, by a server that answers
 
 # A rejection for one of these may only mean that the registry was read before the tenant or key was added.
@@ -81,6 +82,7 @@ class ConsumerConfig:
     publish: bool = True
     batch_items_max: int = BATCH_ITEMS_MAX
     batch_age_s: float = BATCH_AGE_S
+    transaction_s_max: int = TRANSACTION_S_MAX
     kafka: dict[str, Any] = field(default_factory=dict)
 
 
@@ -681,7 +683,15 @@ async def _records(message: KafkaMessage) -> tuple[ConsumerRecord, ...]:
 
 
 async def _writer(config: ConsumerConfig) -> Connection:
-    return await connect(config.postgres_url, "tally_writer", application="tallystick ingest")
+    conn = await connect(config.postgres_url, "tally_writer", application="tallystick ingest")
+    # Else whoever takes its partitions over would wait for a frozen process as long as its connection lives. Before
+    # version 17 Postgres knows only the second, which leaves out a client that froze while it sent rows.
+    await conn.execute(
+        "SELECT set_config(name, %s, false) FROM pg_settings"
+        " WHERE name IN ('transaction_timeout', 'idle_in_transaction_session_timeout')",
+        (f"{config.transaction_s_max}s",),
+    )
+    return conn
 
 
 def _now() -> str:

@@ -1,8 +1,8 @@
-"""A consumer in a process of its own, which can be made to die by its own hand at a step of its choosing.
+"""A consumer in a process of its own, which can be made to die or freeze by its own hand at a step of its choosing.
 
 `python -m tests.faults.child '{"postgres": …, "kafka": …, "keys": …, "prefix": …, "topic": …, "idle_s": …,
-"die_after": "STEP", "nth": N}'`. Prints its progress as JSON. The steps are functions of the production code, wrapped
-here; the code itself knows nothing of it.
+"die_after": "STEP", "nth": N}'`, or `"freeze_after"`. Prints its progress as JSON. The steps are functions of the
+production code, wrapped here; the code itself knows nothing of it.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ STEPS: dict[str, tuple[Any, str]] = {
 }
 
 
-def die_after(owner: Any, name: str, nth: int) -> None:
-    """Wrap a function: SIGKILL to this process as soon as it has returned for the nth time."""
+def signal_after(owner: Any, name: str, nth: int, signal_number: int) -> None:
+    """Wrap a function: a signal to this process as soon as it has returned for the nth time."""
     original: Callable[..., Any] = getattr(owner, name)
     calls = 0
 
@@ -52,7 +52,7 @@ def die_after(owner: Any, name: str, nth: int) -> None:
         nonlocal calls
         calls += 1
         if calls == nth:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal_number)
 
     if inspect.iscoroutinefunction(original):
 
@@ -80,6 +80,7 @@ async def main(arguments: dict[str, Any]) -> dict[str, Any]:
         group=arguments["group"],
         topics=f"^{re.escape(arguments['topic'])}$",
         batch_items_max=arguments.get("batch", 100),
+        transaction_s_max=arguments.get("transaction_s_max", 30),
         unauthenticated=True,
     )
     with SqliteKeyStore(arguments["keys"], create=False) as keystore:
@@ -91,6 +92,7 @@ async def main(arguments: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
-    if "die_after" in given:
-        die_after(*STEPS[given["die_after"]], given.get("nth", 1))
+    for order, number in (("die_after", signal.SIGKILL), ("freeze_after", signal.SIGSTOP)):
+        if order in given:
+            signal_after(*STEPS[given[order]], given.get("nth", 1), number)
     sys.stdout.write(json.dumps(asyncio.run(main(given))) + "\n")

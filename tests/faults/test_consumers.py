@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import uuid
+from pathlib import Path
 
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.faults.support import PARTITIONS, Site, event
@@ -41,6 +43,21 @@ async def test_a_zombie_that_wakes_after_its_partitions_moved_commits_nothing(si
     assert "another consumer has this partition" in errors.decode()
     assert await _count(site) == before
     await site.consume()
+    await site.check()
+
+
+# Three transactions before the batches register the intake logs; each copies twice.
+@pytest.mark.parametrize(("step", "nth"), [("positions_held", 5), ("heads_locked", 5), ("rows_copied", 9)])
+async def test_a_consumer_frozen_in_a_transaction_holds_nobody_up(site: Site, step: str, nth: int) -> None:
+    await site.publish(200)
+    frozen = await site.start(batch=50, idle_s=30.0, freeze_after=step, nth=nth, transaction_s_max=3)
+    await _until_frozen(frozen.pid)
+    await site.consume()
+    await site.check()
+    os.kill(frozen.pid, signal.SIGCONT)
+    _, errors = await frozen.communicate()
+    assert frozen.returncode == 1
+    assert "another consumer has this partition" in errors.decode()
     await site.check()
 
 
@@ -90,6 +107,16 @@ async def _until_some_are_in(site: Site, wanted: int) -> None:
     async with asyncio.timeout(60):
         while await _count(site) < wanted:  # noqa: ASYNC110  (Postgres sets no event)
             await asyncio.sleep(0.02)
+
+
+async def _until_frozen(pid: int) -> None:
+    async with asyncio.timeout(60):
+        while _state(pid) != "T":  # noqa: ASYNC110  (a process sets no event)
+            await asyncio.sleep(0.02)
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 async def _all_records(site: Site) -> list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]:
