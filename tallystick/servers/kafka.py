@@ -187,7 +187,7 @@ class EmbeddedKafka:
 
     async def _run(self, base: list[str]) -> None:
         for attempt in range(STARTS_MAX):
-            self.port = self._choose_port(attempt)
+            self.port = ports.choose("Kafka", self.folder / "port", self._wanted_port, attempt, self._report)
             controller = ports.pick(avoid=frozenset({self.port}))
             write_atomically(self._properties, server_properties(self._data.name, self.port, controller))
             log = self._fresh_log()
@@ -200,22 +200,6 @@ class EmbeddedKafka:
             if "Address already in use" not in diagnose.tail(log):
                 break
         raise diagnose.explain(f"Kafka did not start on port {self.port}", self._log)
-
-    def _choose_port(self, attempt: int) -> int:
-        """The port asked for; else the one of the last run, if free; else a new one."""
-        if self._wanted_port is not None:
-            if not ports.is_free(self._wanted_port):
-                raise ServerError(
-                    f"port {self._wanted_port} of {ports.LOOPBACK}, asked for Kafka, is taken by another program",
-                    "End that program, or ask for another port.",
-                )
-            return self._wanted_port
-        before = ports.remembered(self.folder / "port")
-        if before is not None and attempt == 0:
-            if ports.is_free(before):
-                return before
-            self._report(f"Port {before} is taken by another program: Kafka moves to another", 1, 1)
-        return ports.pick()
 
     async def _ready(self, server: Guarded) -> bool:
         """Whether the server got to serve clients; False when it ended instead."""

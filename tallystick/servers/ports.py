@@ -10,6 +10,9 @@ import random
 import socket
 from pathlib import Path
 
+from tallystick.errors import ServerError
+from tallystick.servers.progress import Report
+
 LOOPBACK = "127.0.0.1"
 LOWEST, HIGHEST = 15_000, 30_000  # below Linux's default ephemeral range (32768 to 60999) and macOS's (49152 up)
 TRIES_MAX = 200
@@ -42,3 +45,23 @@ def remembered(path: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return port if 1024 <= port <= 65_535 else None
+
+
+def choose(server: str, path: Path, wanted: int | None, attempt: int, report: Report) -> int:
+    """The port asked for; else at the first attempt the one of the last run, from its file, if free; else a new one.
+
+    Raises ServerError where the port asked for is taken.
+    """
+    if wanted is not None:
+        if not is_free(wanted):
+            raise ServerError(
+                f"port {wanted} of {LOOPBACK}, asked for {server}, is taken by another program",
+                "End that program, or ask for another port.",
+            )
+        return wanted
+    before = remembered(path)
+    if before is not None and attempt == 0:
+        if is_free(before):
+            return before
+        report(f"Port {before} is taken by another program: {server} moves to another", 1, 1)
+    return pick()

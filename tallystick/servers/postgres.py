@@ -232,7 +232,7 @@ class EmbeddedPostgres:
     async def _run(self, who: Identity, programs: Path) -> None:
         """Start the postmaster, on another port or a little later if the first try meets somebody."""
         for attempt in range(STARTS_MAX):
-            self.port = self._choose_port(attempt)
+            self.port = ports.choose("Postgres", self.folder / "port", self._wanted_port, attempt, self._report)
             # Under our lock no server of this home is left, so a pid file is a dead one's, even if the number lives.
             (self._data / "postmaster.pid").unlink(missing_ok=True)
             argv = [str(programs / "postgres"), "-D", _own_name(self._data, who), "-p", str(self.port)]
@@ -253,22 +253,6 @@ class EmbeddedPostgres:
             if not again:
                 break
         raise diagnose.explain(f"Postgres did not start on port {self.port}", self._log)
-
-    def _choose_port(self, attempt: int) -> int:
-        """The port asked for; else the one of the last run, if free; else a new one."""
-        if self._wanted_port is not None:
-            if not ports.is_free(self._wanted_port):
-                raise ServerError(
-                    f"port {self._wanted_port} of {ports.LOOPBACK}, asked for Postgres, is taken by another program",
-                    "End that program, or ask for another port.",
-                )
-            return self._wanted_port
-        before = ports.remembered(self.folder / "port")
-        if before is not None and attempt == 0:
-            if ports.is_free(before):
-                return before
-            self._report(f"Port {before} is taken by another program: Postgres moves to another", 1, 1)
-        return ports.pick()
 
     async def _ready(self, server: Guarded) -> bool:
         """Whether the server got to take connections; False when it ended instead."""
