@@ -247,6 +247,8 @@ class Sealer:
     def _fingerprint(self, pending: Pending) -> bytes:
         """What recognizes the same event sent again (log-format.md, "Content", duplicates)."""
         event = pending.event
+        if event.wire is not None:
+            return self._dedup[pending.tenant].digest(event.wire)
         parts = [
             orjson.dumps(
                 [event.kind, event.schema, event.run, event.time, event.src, event.actor, event.data, event.persons],

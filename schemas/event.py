@@ -41,6 +41,7 @@ class Event:
     digest_input: bytes | None  # the JSON text whose keyed digest becomes `data.arguments`
     sent_id: str = ""  # the id as the producer sent it: an attestation names it
     attestation: bytes | None = None  # normal form of the sent data without `attestation`, when there is one
+    wire: bytes | None = None  # what recognizes the same thing sent again, where it isn't the event itself: see Draft
 
 
 @dataclass(slots=True)
@@ -66,3 +67,6 @@ class Draft:
     originals: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     """Per member of `data`, the foreign name and exact text it was made of: goes to /raw if the kind refuses the
     value."""
+    wire: bytes | None = None
+    """For OTLP the deterministic protobuf of resource, scope and span or record: the same bytes again are the same
+    event, whatever a later mapping makes of them (log-format.md, "Content", fingerprint)."""

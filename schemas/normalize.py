@@ -531,4 +531,5 @@ def normalize_draft(draft: Draft) -> Event:
         draft.subjects,
         len(raw),
         _digest_input(digested) if kind.name in _DIGESTED and digested is not None else None,
+        wire=draft.wire,
     )
