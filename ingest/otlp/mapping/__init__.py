@@ -1,0 +1,61 @@
+"""OTLP spans, span events and log records as drafts of our kinds. Pure.
+
+Guarantees: each span and each log record gives one `Mapped`, in the request's order; nothing that one holds makes this
+raise, and what a draft says depends on that one span or record with its resource and scope alone, never on what came
+before or with it. What no rule reads is kept in /raw of the span's (or record's) own draft.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from ingest.otlp.mapping.logs import log_drafts
+from ingest.otlp.mapping.origin import log_bytes, origins, span_bytes
+from ingest.otlp.mapping.spans import span_drafts
+from schemas.errors import Rejection
+from schemas.event import Draft
+
+__all__ = ["Mapped", "map_request"]
+
+Request = ExportTraceServiceRequest | ExportLogsServiceRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What one span or log record became: its own draft first, then what follows from it; or why it is refused."""
+
+    drafts: Sequence[Draft]
+    wire: bytes
+    """Deterministic protobuf of a request holding its resource, its scope and it alone (see `origin`)."""
+    refusal: Rejection | None = None
+
+
+def map_request(signal: Literal["spans", "logs"], request: Any) -> Iterator[Mapped]:
+    """One `Mapped` per span or log record of the request, in its order."""
+    if signal == "spans":
+        for container in request.resource_spans:
+            for origin, spans in origins(container):
+                for span in spans:
+                    wire = origin.wire(span_bytes(span))
+                    yield _mapped(span_drafts, origin, span, wire)
+    else:
+        for container in request.resource_logs:
+            for origin, records in origins(container):
+                for record in records:
+                    wire = origin.wire(log_bytes(record))
+                    yield _mapped(log_drafts, origin, record, wire)
+
+
+def _mapped(drafts_of: Any, origin: Any, record: Any, wire: bytes) -> Mapped:
+    try:
+        drafts = drafts_of(origin, record, wire)
+    except Rejection as refusal:
+        return Mapped((), wire, refusal)
+    for draft in drafts:
+        draft.wire = wire
+    return Mapped(drafts, wire)
