@@ -23,7 +23,7 @@ from aiokafka import AIOKafkaProducer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from psycopg import sql
 
-from ingest.decode import PRODUCER_DOMAIN, SIGNATURE_HEADER
+from ingest.signatures import PRODUCER_DOMAIN, SIGNATURE_HEADER
 from ledger.append import Appender
 from ledger.content import lp
 from ledger.db import connect, migrate

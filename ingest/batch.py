@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ingest.positions import Position
@@ -28,8 +29,8 @@ class Batch:
     bytes: int = 0
     opened_at: float = 0.0
 
-    def add(self, held: Held, item: Item, offset: int, size: int) -> None:
-        """Count one record of a partition; its offset is the next this partition has, or a later one."""
+    def add(self, held: Held, items: Sequence[Item], offset: int, size: int) -> None:
+        """Take one record's items; its offset is the next that its partition has, or a later one."""
         position = held.position
         key = (position.topic, position.partition)
         account = self.accounts.get(key)
@@ -49,7 +50,8 @@ class Batch:
             )
         account.last = offset
         account.records += 1
-        item.pending.account = account.number
+        for item in items:
+            item.pending.account = account.number
         held.queued = offset + 1
-        self.items.append(item)
+        self.items += items
         self.bytes += size

@@ -34,35 +34,32 @@ from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 from ingest.authority import TOPIC_PATTERN, Authority
 from ingest.batch import Batch, Held, Partition
 from ingest.cluster import describe
-from ingest.decode import SIGNATURE_HEADER, Decoder, Origin
+from ingest.decode import Decoder
 from ingest.errors import ClusterUnreachable, ConsumerEnded
-from ingest.positions import claim, find_gap, record_gap
+from ingest.positions import Position, claim, find_gap, record_gap
+from ingest.reading import Read, Reader
 from ingest.records import install as read_any_header_name
+from ingest.retry import Pauses, pause_s
 from ingest.security import broker_options
+from ingest.signatures import SIGNATURE_HEADER
 from ledger.append import Appender, Item
 from ledger.db import Connection, connect
 from ledger.errors import AppendError, DatabaseUnreachable, ForkRefused, LeafTooLarge, RunMoved
 from ledger.keystore import KeyStore
 from ledger.publish import PUBLISH_EVERY_S, publish_heads
 from ledger.registry import Registry
-from ledger.seal import Pending, Sealer
+from ledger.seal import Sealer
 
 BATCH_ITEMS_MAX = 2_000
 BATCH_BYTES_MAX = 16 << 20
 BATCH_AGE_S = 0.1
 POLL_MS = 20  # FastStream sleeps this long again when a poll was empty
-YIELD_EVERY = 32  # records between two looks at the sockets, about a millisecond of work
-YIELD_BYTES = 1 << 18  # and bytes: large records, or heartbeats of a group would wait for a whole poll of them
 METADATA_MAX_AGE_MS = 3_000  # how soon a new tenant's topic is found
 KAFKA_COMMIT_EVERY_S = 5.0  # only lag tools read it
 WATCH_EVERY_S = 2.0
-RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 FLUSH_S = 15.0
 TRANSACTION_S_MAX = 30  # a process that froze in the middle of a batch holds its locks no longer than this
 REFUSALS_MAX = 5  # one after another, by a server that answers
-
-# A rejection for one of these may only mean that the registry was read before the tenant or key was added.
-_REGISTRY_REASONS = frozenset({"unknown_tenant", "bad_signature"})
 
 log = structlog.get_logger("tallystick.ingest")
 
@@ -122,6 +119,9 @@ class Consumer:
         self._active_at = time.monotonic()
         self._refusals = 0
         self._failures_in_a_row = 0
+        self._reader = Reader(config.batch_items_max, self._position)
+        self._connections: list[Connection] = []
+        self._aux_lock = asyncio.Lock()
 
     async def run(self, *, until_idle_s: float | None = None) -> Progress:
         """Consume until stopped, or until every partition is drained and nothing came for `until_idle_s`.
@@ -131,11 +131,9 @@ class Consumer:
         config = self._config
         _collect_seldom()
         async with contextlib.AsyncExitStack() as stack:
-            self._writer = await stack.enter_async_context(await _writer(config))
-            aux = await stack.enter_async_context(await _writer(config))
-            self._registry = Registry(aux, self._keystore, config.prefix)
-            self._appender = self._new_appender(self._writer)
-            self._aux, self._aux_appender, self._aux_lock = aux, self._new_appender(aux), asyncio.Lock()
+            stack.push_async_callback(self._disconnect)
+            self._write_over(await self._connect())
+            self._keep_books_over(await self._connect())
             await self._registry.add_log(self._aux_appender, self._registry.system, "system")
             await self._registry.add_log(self._aux_appender, self._registry.heads, "heads")
             await self._refresh()
@@ -194,6 +192,27 @@ class Consumer:
     def _consumer(self) -> AIOKafkaConsumer:
         return self._subscriber.consumer
 
+    def _write_over(self, conn: Connection) -> None:
+        """Append batches over this connection, which is kept for that alone."""
+        self._writer = conn
+        self._appender = self._reader.appender = self._new_appender(conn)
+
+    def _keep_books_over(self, conn: Connection) -> None:
+        """Register logs and claim partitions over this connection, while the other one may be in a transaction."""
+        self._aux = conn
+        self._registry = Registry(conn, self._keystore, self._config.prefix)
+        self._aux_appender = self._new_appender(conn)
+
+    async def _disconnect(self) -> None:
+        for conn in self._connections:
+            with contextlib.suppress(psycopg.Error):
+                await conn.close()
+
+    async def _connect(self) -> Connection:
+        conn = await _writer(self._config)
+        self._connections = [other for other in self._connections if not other.closed] + [conn]
+        return conn
+
     def _new_appender(self, conn: Connection) -> Appender:
         sealer = Sealer(self._keystore)
         if self._clock_us is None:
@@ -215,14 +234,14 @@ class Consumer:
         generation = self._generation
         sought = self._sought(records)
         wanted = [r for r in records if self._is_next(r) and (r.topic, r.partition) not in sought]
-        try:
-            pendings = await self._decode(wanted)
-            self._appender.prepare(pendings)
-            items = await self._seal(wanted, pendings)
-        except Exception as error:  # nothing is decided here: what fails is a defect or a broken key store
-            self.end(error)
-            return
-        await self._enqueue(generation, wanted, items)
+        at = 0
+        while at < len(wanted) and generation == self._generation:
+            try:
+                reads, at = await self._reader.read(wanted, at, self._refresh_when_postgres_answers)
+            except Exception as error:  # nothing is decided here: what fails is a defect or a broken key store
+                self.end(error)
+                return
+            await self._enqueue(generation, reads)
 
     def _sought(self, records: Sequence[ConsumerRecord]) -> set[Partition]:
         """The partitions that were sought elsewhere since these records were fetched. Theirs may begin beyond the
@@ -242,65 +261,21 @@ class Consumer:
         held = self._held.get((record.topic, record.partition))
         return held is not None and record.offset >= held.queued
 
-    async def _decode(self, records: Sequence[ConsumerRecord]) -> list[Pending]:
-        pendings: list[Pending] = []
-        unknown: list[int] = []
-        held = 0
-        for n, record in enumerate(records):
-            held += len(record.value or b"")
-            if n % YIELD_EVERY == YIELD_EVERY - 1 or held >= YIELD_BYTES:
-                held = 0
-                await asyncio.sleep(0)
-            pending = self._decode_one(record)
-            if pending.event.kind == "rejected" and pending.event.data["reason"] in _REGISTRY_REASONS:
-                unknown.append(n)
-            pendings.append(pending)
-        if unknown:  # a tenant or key may have been registered since the registry was read
-            await self._refresh_when_postgres_answers()
-            for n in unknown:
-                pendings[n] = self._decode_one(records[n])
-        return pendings
-
-    def _decode_one(self, record: ConsumerRecord) -> Pending:
+    def _position(self, record: ConsumerRecord) -> Position | None:
         held = self._held.get((record.topic, record.partition))
-        position = held.position if held else None
-        origin = Origin(
-            cluster=position.cluster if position else "",
-            topic=record.topic,
-            topic_id=position.topic_id if position else None,
-            partition=record.partition,
-            offset=record.offset,
-        )
-        intake = position.log if position else ""
-        return self._decoder.decode(origin, record.value, record.headers, record.key, intake)
+        return held.position if held else None
 
-    async def _seal(self, records: Sequence[ConsumerRecord], pendings: Sequence[Pending]) -> list[Item]:
-        items: list[Item] = []
-        held = 0
-        for n, pending in enumerate(pendings):
-            held += len(pending.received)
-            if n % YIELD_EVERY == YIELD_EVERY - 1 or held >= YIELD_BYTES:
-                held = 0
-                await asyncio.sleep(0)
-            try:
-                items.append(self._appender.seal(pending))
-            except LeafTooLarge:
-                record = records[n]
-                rejected = self._decoder.too_large(pending, record.headers, record.key)
-                self._appender.prepare([rejected])
-                items.append(self._appender.seal(rejected))
-        return items
-
-    async def _enqueue(self, generation: int, records: Sequence[ConsumerRecord], items: Sequence[Item]) -> None:
+    async def _enqueue(self, generation: int, reads: Sequence[Read]) -> None:
         async with self._changed:
             await self._changed.wait_for(lambda: self._has_room() or generation != self._generation)
-            if generation != self._generation or not items:
+            if generation != self._generation:
                 return
             if not self._batch.items:
                 self._batch.opened_at = time.monotonic()
-            for record, item in zip(records, items, strict=True):
+            for read in reads:
+                record = read.record
                 held = self._held[(record.topic, record.partition)]
-                self._batch.add(held, item, record.offset, len(record.value or b""))
+                self._batch.add(held, read.items, record.offset, len(record.value or b""))
             self._active_at = time.monotonic()
             self._changed.notify_all()
 
@@ -382,7 +357,7 @@ class Consumer:
             except LeafTooLarge:  # this log's name is longer than that of the one it was sealed for
                 signature = pending.received_sig
                 headers = [] if signature is None else [(SIGNATURE_HEADER, signature)]
-                rejected = self._decoder.too_large(pending, headers, None)
+                rejected = self._reader.decoder.too_large(pending, headers, None)
                 rejected.account = pending.account
                 self._appender.prepare([rejected])
                 rerouted.append(self._appender.seal(rejected))
@@ -394,21 +369,17 @@ class Consumer:
             return
         await self._drop_uncommitted()
         if self._failures_in_a_row > 1:  # it answers, and can't do it: a full disk, say
-            await asyncio.sleep(RETRY_S[min(self._failures_in_a_row - 2, len(RETRY_S) - 1)])
-        attempt = 0
+            await asyncio.sleep(pause_s(self._failures_in_a_row - 2))
+        pauses = Pauses()
         while not self.stop.is_set():
             try:
                 with contextlib.suppress(psycopg.Error):
                     await self._writer.close()
-                self._writer = await _writer(self._config)
-                self._appender = self._new_appender(self._writer)
+                self._write_over(await self._connect())
                 await self._seek_to_stored()
                 return
             except (DatabaseUnreachable, psycopg.Error) as error:
-                pause = RETRY_S[min(attempt, len(RETRY_S) - 1)]
-                log.warning("Postgres is not ready; trying again", error=str(error).split("\n")[0], pause_s=pause)
-                attempt += 1
-                await asyncio.sleep(pause)
+                await pauses.after("Postgres is not ready", error)
 
     async def _drop_uncommitted(self) -> None:
         async with self._changed:
@@ -471,16 +442,13 @@ class Consumer:
         self.ready.set()
 
     async def _claim(self, partitions: Sequence[TopicPartition]) -> None:
-        attempt = 0
+        pauses = Pauses()
         while not self.stop.is_set():
             try:
                 await self._claim_once(self._assigned_of(partitions))
                 return
             except (DatabaseUnreachable, ClusterUnreachable, psycopg.Error, KafkaError) as error:
-                pause = RETRY_S[min(attempt, len(RETRY_S) - 1)]
-                log.warning("can't claim the partitions; trying again", error=str(error).split("\n")[0], pause_s=pause)
-                attempt += 1
-                await asyncio.sleep(pause)
+                await pauses.after("can't claim the partitions", error)
                 await self._renew_aux()
             except (AppendError, ForkRefused) as error:
                 self.end(ConsumerEnded.by(error))
@@ -521,9 +489,7 @@ class Consumer:
         if not self._aux.broken:
             return
         with contextlib.suppress(DatabaseUnreachable):
-            self._aux = await _writer(self._config)
-            self._registry = Registry(self._aux, self._keystore, self._config.prefix)
-            self._aux_appender = self._new_appender(self._aux)
+            self._keep_books_over(await self._connect())
 
     async def _refresh(self) -> None:
         """Read the registry anew: tenants and producers' keys."""
@@ -533,20 +499,17 @@ class Consumer:
         authority = Authority(
             tenants, self._config.events_tenant, self._config.default_tenant, self._config.unauthenticated
         )
-        self._decoder = Decoder(authority, keys, _now)
+        self._reader.decoder = Decoder(authority, keys, _now)
 
     async def _refresh_when_postgres_answers(self) -> None:
         """Records wait for this: what the registry may have learned since decides whether they are rejected."""
-        attempt = 0
+        pauses = Pauses()
         while not self.stop.is_set():
             try:
                 await self._refresh()
                 return
             except (DatabaseUnreachable, psycopg.Error) as error:
-                pause = RETRY_S[min(attempt, len(RETRY_S) - 1)]
-                log.warning("can't read the registry; trying again", error=str(error).split("\n")[0], pause_s=pause)
-                attempt += 1
-                await asyncio.sleep(pause)
+                await pauses.after("can't read the registry", error)
                 await self._renew_aux()
         raise ConsumerEnded("stopped while Postgres did not answer; what was read will be read again")
 

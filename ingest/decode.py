@@ -1,47 +1,42 @@
-"""From a Kafka record to a pending entry: what it says, who may say it, who vouches for it. Pure.
+"""From a Kafka record to pending entries: what it says, who may say it, who vouches for it. Pure.
 
-One record gives one entry: an accepted event, or `rejected` with the reason and the exact bytes. Nothing that a record
-holds makes this raise.
+A record gives one entry, or an OTLP request as many as its spans and log records give: accepted events, or `rejected`
+with the reason and the exact bytes. Nothing that a record holds makes this raise.
 """
 
 from __future__ import annotations
 
-import binascii
 import re
-from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ingest.authority import Authority
+from ingest.authority import GATEWAY, Authority, signal_of
 from ingest.errors import Refused
-from ledger.content import lp
-from ledger.note import parse_vkey
+from ingest.otlp.mapping import map_request
+from ingest.otlp.wire import OVERSIZED_HEADER, TENANT_HEADER, looks_like_json, parse
+from ingest.signatures import SIGNATURE_HEADER, Keys, Signatures
+from ledger.registry import Tenant
 from ledger.seal import Pending, ledger_event
 from schemas.errors import Rejection
 from schemas.event import Content, Event
-from schemas.normalize import normalize_binary, normalize_plain, normalize_structured
+from schemas.normalize import normalize_binary, normalize_draft, normalize_plain, normalize_structured
 from schemas.pricing import price
 
-SIGNATURE_HEADER = "tallystick-sig"
 FORM_HEADER = "tallystick-form"
 FILE_HEADER = "tallystick-file"
 LINE_HEADER = "tallystick-line"
-PRODUCER_DOMAIN = lp(b"tallystick/producer-sig/v1")
 FILE_BYTES_MAX = 1024  # it stands in the leaf, and is a path
 _LINE = re.compile(rb"[1-9][0-9]{0,9}")
-ATTESTATION_DOMAIN = lp(b"tallystick/attestation/v1")
 STRUCTURED = b"application/cloudevents+json"
 ARCHIVED_KINDS = frozenset({"contract_applied", "tool_registered", "policy_published"})
 # A price is of a moment; a claimed time this far from the ledger's own is not taken for it.
 TIME_TRUSTED_US = 24 * 3600 * 1_000_000
 
 Headers = Sequence[tuple[str, bytes]]
-Keys = Mapping[tuple[str, str], tuple[str, str]]  # (tenant, key) to (verifier key, role)
 
 
 class Origin(NamedTuple):
@@ -59,19 +54,12 @@ class Decoder:
 
     def __init__(self, authority: Authority, keys: Keys, now: Callable[[], str]) -> None:
         self._authority = authority
-        self._keys = keys
+        self._signatures = Signatures(keys)
         self._now = now
 
     def decode(self, origin: Origin, value: bytes | None, headers: Headers, key: bytes | None, intake: str) -> Pending:
-        """The pending entry of a record. `intake`: the log for a rejected record whose tenant can't be established."""
-        source: dict[str, Any] = {
-            "cluster": origin.cluster,
-            "topic": origin.topic,
-            "topic_id": origin.topic_id,
-            "partition": origin.partition,
-            "offset": origin.offset,
-            "item": 0,
-        }
+        """The entry of a record that is one event. `intake`: the log for a rejected one of no tenant."""
+        source = _source(origin, 0)
         event: Event | None = None
         try:
             named = _named(headers)
@@ -81,28 +69,82 @@ class Decoder:
             event = _normalize(value, headers, named)
             return self._accept(origin, event, value, named, source)
         except (Refused, Rejection) as refusal:
-            try:
-                # A record that can't be read names nobody: only its topic speaks for it, and no default does, or one
-                # tenant's bytes would stand in another's log.
-                tenant = (
-                    self._authority.tenant_of(origin.topic, event.tenant, None)
-                    if event is not None
-                    else self._authority.of_topic(origin.topic)
-                )
-                if tenant is None:
-                    raise Refused("unknown_tenant", "the topic speaks for nobody")
-                log, name = tenant.origins[0], tenant.tenant
-            except Refused:
-                log, name = intake, ""
-            return _rejected(log, name, source, value or b"", headers, key, refusal.code, refusal.detail)
+            # A record that can't be read names nobody: only its topic speaks for it, and no default does, or one
+            # tenant's bytes would stand in another's log.
+            tenant = self._speaker(origin.topic, None) if event is None else self._tenant(origin.topic, event, None)
+            return _rejected(tenant, intake, source, value or b"", headers, key, refusal)
+
+    def decode_request(
+        self, origin: Origin, value: bytes | None, headers: Headers, key: bytes | None, intake: str
+    ) -> Iterator[Pending]:
+        """The entries of a record that is an OTLP request, in the order of its spans or log records."""
+        try:
+            named = _named(headers)
+            if value is None:
+                raise Refused("tombstone", "the record has no value")
+            if SIGNATURE_HEADER in named:
+                raise Refused("bad_signature", "only structured records can be signed")
+            speaker = _gateway_tenant(origin.topic, named)
+            if OVERSIZED_HEADER in named and origin.topic in GATEWAY:
+                raise Refused("too_large", "one span or log record is larger than a record of the gateway may be")
+            signal = signal_of(origin.topic)
+            request = parse(signal, value, "json" if looks_like_json(value) else "proto")
+        except Refused as refusal:
+            yield self.refuse(refusal, origin, value, headers, key, intake)
+            return
+        item = 0
+        for mapped in map_request(signal, request):
+            if mapped.refusal is not None:
+                tenant = self._speaker(origin.topic, speaker)
+                yield _rejected(tenant, intake, _source(origin, item), mapped.wire, headers, key, mapped.refusal)
+                item += 1
+            for draft in mapped.drafts:
+                source = _source(origin, item)
+                item += 1
+                event: Event | None = None
+                try:
+                    event = normalize_draft(draft)
+                    tenant = self._authority.tenant_of(origin.topic, event.tenant, speaker)
+                    self._authority.check_kind(origin.topic, event)
+                    yield self._pending(origin, event, tenant, mapped.wire, source, {"vouched": "claimed"})
+                except (Refused, Rejection) as refusal:
+                    rejected_for = (
+                        self._speaker(origin.topic, speaker)
+                        if event is None
+                        else self._tenant(origin.topic, event, speaker)
+                    )
+                    yield _rejected(rejected_for, intake, source, mapped.wire, headers, key, refusal)
+
+    def refuse(
+        self, refusal: Refused, origin: Origin, value: bytes | None, headers: Headers, key: bytes | None, intake: str
+    ) -> Pending:
+        """The rejected entry for a whole OTLP request."""
+        try:
+            speaker = _gateway_tenant(origin.topic, _named(headers))
+        except Refused:
+            speaker = None
+        tenant = self._speaker(origin.topic, speaker)
+        return _rejected(tenant, intake, _source(origin, 0), value or b"", headers, key, refusal)
 
     def too_large(self, pending: Pending, headers: Headers, key: bytes | None) -> Pending:
         """The rejected entry for an accepted event whose public part fits no leaf. Call within its tenant's log."""
         tenant = self._authority.tenants[pending.tenant]
-        detail = "the public part of the event does not fit a leaf"
-        return _rejected(
-            tenant.origins[0], tenant.tenant, pending.source, pending.received, headers, key, "too_large", detail
-        )
+        refusal = Refused("too_large", "the public part of the event does not fit a leaf")
+        return _rejected(tenant, "", pending.source, pending.received, headers, key, refusal)
+
+    def _speaker(self, topic: str, spoken_for: str | None) -> Tenant | None:
+        """Whom the topic, or the gateway, speaks for, whatever a record says; None where neither says it."""
+        try:
+            fixed = self._authority.of_topic(topic)
+            return self._authority.tenant_of(topic, None, spoken_for) if spoken_for is not None else fixed
+        except Refused:
+            return None
+
+    def _tenant(self, topic: str, event: Event, spoken_for: str | None) -> Tenant | None:
+        try:
+            return self._authority.tenant_of(topic, event.tenant, spoken_for)
+        except Refused:
+            return None
 
     def _accept(
         self, origin: Origin, event: Event, value: bytes, named: dict[str, bytes], source: dict[str, Any]
@@ -112,14 +154,30 @@ class Decoder:
         key_id = ""
         if signature is not None:
             fixed = self._authority.of_topic(origin.topic)
-            key_id, signed_for = self._check_signature(signature, value, fixed.tenant if fixed else event.tenant)
+            key_id, signed_for = self._signatures.check_producer(
+                signature, value, fixed.tenant if fixed else event.tenant
+            )
         tenant = self._authority.tenant_of(origin.topic, event.tenant, signed_for)
         self._authority.check_kind(origin.topic, event)
-        event.tenant = tenant.tenant
         enriched: dict[str, Any] = {"vouched": "claimed" if signature is None else "signed"}
         if event.attestation is not None:
-            self._check_attestation(tenant.tenant, event, event.attestation)
+            self._signatures.check_attester(tenant.tenant, event, event.attestation)
             enriched["vouched"] = "attested"
+        pending = self._pending(origin, event, tenant, value, source, enriched)
+        if signature is not None:
+            pending.sig, pending.received_sig = {"key": key_id}, signature
+        return pending
+
+    def _pending(
+        self,
+        origin: Origin,
+        event: Event,
+        tenant: Tenant,
+        received: bytes,
+        source: dict[str, Any],
+        enriched: dict[str, Any],
+    ) -> Pending:
+        event.tenant = tenant.tenant
         if event.kind == "model_call":
             self._price(event, enriched)
         return Pending(
@@ -128,44 +186,9 @@ class Decoder:
             log=tenant.origin_of(origin.partition) if event.run is not None else tenant.origins[0],
             source=source,
             enriched=enriched,
-            sig=None if signature is None else {"key": key_id},
-            received=value,
-            received_sig=signature,
+            received=received,
             archived=event.kind in ARCHIVED_KINDS,
         )
-
-    def _check_signature(self, header: bytes, value: bytes, tenant: str | None) -> tuple[str, str]:
-        """(key id, tenant) of a producer's signature that verifies."""
-        try:
-            key_id, _, encoded = header.decode("ascii").partition(":")
-            signature = b64decode(encoded, validate=True)
-        except (UnicodeDecodeError, binascii.Error) as error:
-            raise Refused("bad_signature", f"{SIGNATURE_HEADER} is not <key id>:<base64>") from error
-        if tenant is not None and (tenant, key_id) in self._keys:
-            holders = [tenant]
-        else:  # a key of another tenant fixes that one, if it did sign; the two then disagree
-            holders = [name for name, key in self._keys if key == key_id]
-        if len(holders) != 1:
-            raise Refused("bad_signature", "the key is not registered for this tenant")
-        vkey, role = self._keys[(holders[0], key_id)]
-        if role != "producer":
-            raise Refused("bad_signature", "the key is not registered as a producer's")
-        _verify(vkey, signature, PRODUCER_DOMAIN + lp(holders[0].encode()) + lp(value))
-        return key_id, holders[0]
-
-    def _check_attestation(self, tenant: str, event: Event, attested: bytes) -> None:
-        attestation = event.data.get("attestation")
-        if not isinstance(attestation, dict):
-            raise Refused("bad_signature", "attestation is not an object")
-        vkey, role = self._keys.get((tenant, str(attestation.get("key"))), ("", ""))
-        if role != "attester":
-            raise Refused("bad_signature", "the attestation's key is not registered as an attester's")
-        try:
-            signature = b64decode(str(attestation.get("value")), validate=True)
-        except ValueError as error:  # not base64, or not ASCII
-            raise Refused("bad_signature", "the attestation's value is not base64") from error
-        parts = (tenant.encode(), event.kind.encode(), event.sent_id.encode(), attested)
-        _verify(vkey, signature, ATTESTATION_DOMAIN + b"".join(map(lp, parts)))
 
     def _price(self, event: Event, enriched: dict[str, Any]) -> None:
         now = self._now()
@@ -177,23 +200,44 @@ class Decoder:
             enriched["price"] = found
 
 
+def _source(origin: Origin, item: int) -> dict[str, Any]:
+    return {
+        "cluster": origin.cluster,
+        "topic": origin.topic,
+        "topic_id": origin.topic_id,
+        "partition": origin.partition,
+        "offset": origin.offset,
+        "item": item,
+    }
+
+
 def _rejected(
-    log: str,
-    tenant: str,
+    tenant: Tenant | None,
+    intake: str,
     source: dict[str, Any],
     received: bytes,
     headers: Headers,
     key: bytes | None,
-    reason: str,
-    detail: str,
+    refusal: Refused | Rejection,
 ) -> Pending:
+    """In the tenant's log, or in the `intake` log where nobody could be established."""
     content = [Content("/received", "application/octet-stream", received)]
     around = _around(headers, key)
     if around is not None:
         content.append(Content("/raw", "application/json", around))
-    data = {"reason": reason, "detail": detail, "received_bytes": len(received)}
+    data = {"reason": refusal.code, "detail": refusal.detail, "received_bytes": len(received)}
     event = ledger_event("rejected", source, data=data, content=content)
-    return Pending(event=event, tenant=tenant, log=log, source=source, received=received)
+    log, name = (intake, "") if tenant is None else (tenant.origins[0], tenant.tenant)
+    return Pending(event=event, tenant=name, log=log, source=source, received=received)
+
+
+def _gateway_tenant(topic: str, named: dict[str, bytes]) -> str | None:
+    """The tenant that the gateway names; elsewhere the header counts for nothing. Raises Refused."""
+    name = named.get(TENANT_HEADER) if topic in GATEWAY else None
+    try:
+        return None if name is None else name.decode()
+    except UnicodeDecodeError as error:
+        raise Refused("bad_header", f"{TENANT_HEADER}: expected UTF-8") from error
 
 
 def _normalize(value: bytes, headers: Headers, named: dict[str, bytes]) -> Event:
@@ -265,13 +309,6 @@ def _around(headers: Headers, key: bytes | None) -> bytes | None:
 
 def _base64(value: bytes) -> str:
     return b64encode(value).decode()
-
-
-def _verify(vkey: str, signature: bytes, message: bytes) -> None:
-    try:
-        Ed25519PublicKey.from_public_bytes(parse_vkey(vkey).public).verify(signature, message)
-    except InvalidSignature as error:
-        raise Refused("bad_signature", "the signature does not verify") from error
 
 
 def _micros(timestamp: str) -> int:

@@ -6,7 +6,8 @@ it is. What the record was is opened under its log's key and checked against the
 A repair says what it repairs. An event gets the member `data.refs` {what: "rejected", id}, which is public. A line of
 the plain form gets the same member `refs`, which the form has no place for, so it is kept encrypted in /raw; the line
 keeps its id this way, and importing the corrected file later appends no second one. A record with a producer's
-signature is sent as it came, without such a member: the signature is over its exact bytes.
+signature is sent as it came, without such a member: the signature is over its exact bytes; and so is an OTLP request,
+which has no place for one. Of a request with many spans, a rejected entry holds a request with the one it is about.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from typing import Any
 import msgspec
 import orjson
 
-from ingest.decode import FORM_HEADER, SIGNATURE_HEADER
+from ingest.authority import is_otlp
+from ingest.decode import FORM_HEADER
 from ingest.errors import RejectedUnknown, Unrepairable
 from ingest.importer import Headers, form_of
+from ingest.otlp.wire import OVERSIZED_HEADER
+from ingest.signatures import SIGNATURE_HEADER
 from ledger.content import commitment, open_field
 from ledger.db import Connection
 from ledger.errors import MalformedLeaf, MissingKey, SealedFieldError
@@ -140,11 +144,15 @@ async def find_rejected(conn: Connection, keystore: KeyStore, id: str) -> tuple[
 def plan_repair(rejected: Rejected, received: Received, edited: bytes | None) -> Repair:
     """What to send for a rejected entry: the edited record, or the same again. Raises Unrepairable. Pure."""
     topic = rejected.source["topic"]
+    if is_otlp(topic):  # a request has no place for a reference; its spans keep their ids
+        headers = [(name, value) for name, value in received.headers if name != OVERSIZED_HEADER]
+        return Repair(topic, received.value if edited is None else edited, received.key, headers, refers=False)
     if edited is None:
         if received.signed:
             return Repair(topic, received.value, received.key, received.headers, refers=False)
         value = with_reference(received.value, rejected.id, binary=_is_binary(received.headers))
         return Repair(topic, value, received.key, received.headers, refers=True)
+    edited = edited.strip()
     form, key = form_of(edited)
     value = with_reference(edited, rejected.id)
     # The edited text says all of the event; where it stood in a file stays true.

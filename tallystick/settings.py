@@ -51,7 +51,9 @@ class Settings(BaseSettings):
     kafka_sasl_password: SecretStr | None = None
     kafka_ca_file: Path | None = Field(None, description="PEM certificates that sign the brokers', if not the system's")
     kafka_replication: int = Field(1, ge=1, le=32767, description="replicas of the topics that Tallystick makes")
-    events_tenant: str | None = Field(None, description="the tenant that the topic tally.events speaks for")
+    events_tenant: str | None = Field(
+        None, description="the tenant that tally.events, tally.otlp.spans and tally.otlp.logs speak for"
+    )
     unauthenticated_intake: bool | None = Field(
         None, description="whether events in tally.events may name their tenant; by default only on the embedded Kafka"
     )

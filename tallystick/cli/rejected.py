@@ -158,7 +158,7 @@ def repair(
         raise TallyError("what to send is not said", "Give --with FILE or --as-is.")
     value = None
     if edited is not None:
-        value = (sys.stdin.buffer.read() if edited == "-" else Path(edited).read_bytes()).strip()
+        value = sys.stdin.buffer.read() if edited == "-" else Path(edited).read_bytes()
     plan, outcome = asyncio.run(_repair(servers(), id, value))
     if as_json:
         shown = {**asdict(outcome), "topic": plan.topic, "refers": plan.refers}

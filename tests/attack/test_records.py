@@ -11,7 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ingest.authority import Authority
-from ingest.decode import PRODUCER_DOMAIN, Decoder, Origin
+from ingest.decode import Decoder, Origin
+from ingest.signatures import PRODUCER_DOMAIN
 from ledger.content import lp
 from ledger.note import vkey_text
 from ledger.registry import Tenant

@@ -10,7 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ingest.authority import Authority
-from ingest.decode import ATTESTATION_DOMAIN, PRODUCER_DOMAIN, SIGNATURE_HEADER, Decoder, Origin
+from ingest.decode import Decoder, Origin
+from ingest.signatures import ATTESTATION_DOMAIN, PRODUCER_DOMAIN, SIGNATURE_HEADER
 from ledger.content import lp
 from ledger.note import vkey_text
 from ledger.registry import Tenant

@@ -1,0 +1,128 @@
+"""Reading: from polled Kafka records to sealed items, before any lock is taken.
+
+Guarantees: every record gives at least one item, in order; the keys of a chunk are durable before any of it is sealed;
+the event loop gets its turn about every millisecond, or heartbeats of a group would wait for a whole poll. A chunk is
+bounded by items and bytes, but for its last record: what one record holds is committed with its offset or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from aiokafka import ConsumerRecord
+
+from ingest.authority import is_otlp
+from ingest.decode import Decoder, Origin
+from ingest.errors import Refused
+from ingest.positions import Position
+from ledger.append import Appender, Item
+from ledger.errors import LeafTooLarge
+from ledger.seal import Pending
+
+CHUNK_BYTES_MAX = 8 << 20
+RECORD_ENTRIES_MAX = 20_000  # about 100 MB while they wait; a record of 16 MiB holds about half as many spans
+YIELD_EVERY = 32  # entries between two looks at the sockets, about a millisecond of work
+YIELD_BYTES = 1 << 18  # and bytes, for large records
+
+# A rejection for one of these may only mean that the registry was read before the tenant or key was added.
+_REGISTRY_REASONS = frozenset({"unknown_tenant", "bad_signature"})
+
+
+@dataclass(slots=True)
+class Read:
+    """One record and what it gave."""
+
+    record: ConsumerRecord
+    pendings: list[Pending]
+    items: list[Item]
+
+
+class Reader:
+    """Decodes and seals. `decoder` and `appender` are replaced by its owner when the registry or connection is new."""
+
+    decoder: Decoder
+    appender: Appender
+
+    def __init__(self, chunk_items_max: int, position_of: Callable[[ConsumerRecord], Position | None]) -> None:
+        self._chunk_items_max = chunk_items_max
+        self._position_of = position_of
+        self._entries = 0
+        self._bytes = 0
+
+    async def read(
+        self, records: Sequence[ConsumerRecord], at: int, refresh: Callable[[], Awaitable[None]]
+    ) -> tuple[list[Read], int]:
+        """Read one chunk of the records from `at` on: (what was read, where the next chunk begins).
+
+        `refresh` reads the registry anew; awaited where a record may name a tenant or key that was registered since.
+        Raises what the key store raises; nothing is remembered of a chunk that failed.
+        """
+        reads: list[Read] = []
+        unknown: list[Read] = []
+        entries = size = 0
+        while at < len(records) and entries < self._chunk_items_max and size < CHUNK_BYTES_MAX:
+            record = records[at]
+            at += 1
+            read = Read(record, await self._decode(record), [])
+            for pending in read.pendings:
+                if pending.event.kind == "rejected" and pending.event.data["reason"] in _REGISTRY_REASONS:
+                    unknown.append(read)
+                    break
+            reads.append(read)
+            entries += len(read.pendings)
+            size += len(record.value or b"")
+        if unknown:
+            await refresh()
+            for read in unknown:
+                read.pendings = await self._decode(read.record)
+        self.appender.prepare(pending for read in reads for pending in read.pendings)
+        for read in reads:
+            for pending in read.pendings:
+                if self._is_due(len(pending.received)):
+                    await asyncio.sleep(0)
+                read.items.append(self._seal(pending, read.record))
+        return reads, at
+
+    async def _decode(self, record: ConsumerRecord) -> list[Pending]:
+        position = self._position_of(record)
+        origin = Origin(
+            cluster=position.cluster if position else "",
+            topic=record.topic,
+            topic_id=position.topic_id if position else None,
+            partition=record.partition,
+            offset=record.offset,
+        )
+        intake = position.log if position else ""
+        value, headers, key = record.value, record.headers, record.key
+        if not is_otlp(record.topic):
+            if self._is_due(len(value or b"")):
+                await asyncio.sleep(0)
+            return [self.decoder.decode(origin, value, headers, key, intake)]
+        pendings: list[Pending] = []
+        for pending in self.decoder.decode_request(origin, value, headers, key, intake):
+            pendings.append(pending)
+            if self._is_due(len(pending.received)):
+                await asyncio.sleep(0)
+            if len(pendings) > RECORD_ENTRIES_MAX:
+                refusal = Refused("too_large", f"the record gives more than {RECORD_ENTRIES_MAX} entries")
+                return [self.decoder.refuse(refusal, origin, value, headers, key, intake)]
+        return pendings
+
+    def _seal(self, pending: Pending, record: ConsumerRecord) -> Item:
+        try:
+            return self.appender.seal(pending)
+        except LeafTooLarge:
+            rejected = self.decoder.too_large(pending, record.headers, record.key)
+            self.appender.prepare([rejected])
+            return self.appender.seal(rejected)
+
+    def _is_due(self, size: int) -> bool:
+        """Count one entry; whether others should have a turn now."""
+        self._entries += 1
+        self._bytes += size
+        if self._entries < YIELD_EVERY and self._bytes < YIELD_BYTES:
+            return False
+        self._entries = self._bytes = 0
+        return True
