@@ -1,0 +1,195 @@
+"""OTLP requests from Kafka: one entry for each thing in them, whoever they speak for, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiokafka import ConsumerRecord
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+
+import ingest.reading
+from ingest.authority import Authority
+from ingest.decode import Decoder, Origin
+from ingest.otlp.wire import OVERSIZED_HEADER, TENANT_HEADER
+from ingest.reading import Reader
+from ingest.signatures import SIGNATURE_HEADER
+from ledger.registry import Tenant
+from ledger.seal import Pending
+from schemas.ids import span_id
+
+GATEWAY, COLLECTOR = "tally.gateway.spans", "tally.otlp.spans"
+ACME = Tenant("acme", "acme", ("p/acme",))
+GLOBEX = Tenant("globex", "globex", ("p/globex",))
+TENANTS = {"acme": ACME, "globex": GLOBEX}
+DECODER = Decoder(Authority(TENANTS, default_tenant="acme", unauthenticated=True), {}, lambda: "2026-11-21T12:00:00Z")
+TRACE = bytes(range(16))
+INTAKE = "p/_intake/t/0"
+
+
+def attribute(key: str, value: str) -> KeyValue:
+    return KeyValue(key=key, value=AnyValue(string_value=value))
+
+
+def span(number: int, *attributes: KeyValue) -> Span:
+    return Span(
+        trace_id=TRACE,
+        span_id=number.to_bytes(8, "big"),
+        parent_span_id=b"\x09" * 8,
+        name="step",
+        start_time_unix_nano=1_790_000_000_000_000_000 + number,
+        end_time_unix_nano=1_790_000_001_000_000_000 + number,
+        attributes=attributes,
+    )
+
+
+def request(*spans: Span, tenant: str | None = None) -> bytes:
+    resource = ResourceSpans(scope_spans=[ScopeSpans(spans=spans)])
+    if tenant is not None:
+        resource.resource.attributes.append(attribute("tallystick.tenant", tenant))
+    return ExportTraceServiceRequest(resource_spans=[resource]).SerializeToString()
+
+
+def decode(value: bytes | None, *headers: tuple[str, bytes], topic: str = GATEWAY) -> list[Pending]:
+    return list(DECODER.decode_request(Origin("c", topic, None, 1, 7), value, list(headers), b"key", INTAKE))
+
+
+def said(pendings: list[Pending]) -> list[tuple[str, str]]:
+    """(log, kind or the reason for a refusal) of each."""
+    return [
+        (one.log, f"rejected: {one.event.data['reason']}" if one.event.kind == "rejected" else one.event.kind)
+        for one in pendings
+    ]
+
+
+def test_each_span_of_a_request_is_an_entry_with_its_place_in_the_record() -> None:
+    pendings = decode(request(span(1), span(2), span(3)), (TENANT_HEADER, b"acme"))
+    assert said(pendings) == [("p/acme", "span")] * 3
+    assert [one.source["item"] for one in pendings] == [0, 1, 2]
+    assert [one.event.id for one in pendings] == [span_id(TRACE.hex(), f"{n:016x}") for n in (1, 2, 3)]
+    assert all(one.enriched["vouched"] == "claimed" for one in pendings)
+
+
+def test_a_conflict_would_keep_the_one_span_that_it_is_about() -> None:
+    (one, _) = decode(request(span(1), span(2)), (TENANT_HEADER, b"acme"))
+    kept = ExportTraceServiceRequest.FromString(one.received)
+    assert [s.span_id for r in kept.resource_spans for sc in r.scope_spans for s in sc.spans] == [span(1).span_id]
+    assert one.event.wire == one.received
+
+
+def test_what_recognizes_a_span_does_not_depend_on_what_it_was_sent_with() -> None:
+    together = decode(request(span(1), span(2)), (TENANT_HEADER, b"acme"))
+    apart = decode(request(span(2)), (TENANT_HEADER, b"acme"))
+    assert together[1].event.wire == apart[0].event.wire
+
+
+@pytest.mark.parametrize(
+    ("topic", "header", "named", "expected"),
+    [
+        (GATEWAY, b"globex", None, ("p/globex", "span")),
+        (GATEWAY, b"globex", "globex", ("p/globex", "span")),
+        (GATEWAY, b"globex", "acme", (INTAKE, "rejected: tenant_mismatch")),
+        (GATEWAY, None, "globex", (INTAKE, "rejected: unauthenticated")),
+        (GATEWAY, b"\xff", "globex", (INTAKE, "rejected: bad_header")),
+        (GATEWAY, b"nobody", None, (INTAKE, "rejected: unknown_tenant")),
+        # Elsewhere anybody could write the gateway's header: it counts for nothing.
+        (COLLECTOR, b"globex", None, ("p/acme", "span")),
+        (COLLECTOR, b"globex", "acme", ("p/acme", "span")),
+        (COLLECTOR + ".globex", b"acme", None, ("p/globex", "span")),
+        (COLLECTOR + ".globex", None, "acme", (INTAKE, "rejected: tenant_mismatch")),
+    ],
+)
+def test_whose_a_span_is(topic: str, header: bytes | None, named: str | None, expected: tuple[str, str]) -> None:
+    headers = [] if header is None else [(TENANT_HEADER, header)]
+    assert said(decode(request(span(1), tenant=named), *headers, topic=topic)) == [expected]
+
+
+def test_where_unauthenticated_intake_is_off_the_gateways_header_opens_no_other_topic() -> None:
+    closed = Decoder(Authority(TENANTS, default_tenant="acme"), {}, lambda: "")
+    origin = Origin("c", COLLECTOR, None, 0, 0)
+    (one,) = closed.decode_request(origin, request(span(1)), [(TENANT_HEADER, b"acme")], None, INTAKE)
+    assert said([one]) == [(INTAKE, "rejected: unauthenticated")]
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "reason"),
+    [
+        (None, [], "tombstone"),
+        (b"\xff\xff\xff", [], "not_otlp"),
+        (b'{"resourceSpans":[{"scopeSpans":', [], "not_otlp"),
+        (request(span(1)), [(OVERSIZED_HEADER, b"1")], "too_large"),
+        (request(span(1)), [(SIGNATURE_HEADER, b"key:AAAA")], "bad_signature"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_kept_whole(
+    value: bytes | None, headers: list[tuple[str, bytes]], reason: str
+) -> None:
+    (one,) = decode(value, (TENANT_HEADER, b"globex"), *headers)
+    assert said([one]) == [("p/globex", f"rejected: {reason}")]
+    assert one.received == (value or b"")
+
+
+def test_one_span_that_is_refused_does_not_take_the_others_with_it() -> None:
+    nameless = span(2)
+    nameless.span_id = b""
+    first, refused, last = decode(request(span(1), nameless, span(3)), (TENANT_HEADER, b"acme"))
+    assert said([first, refused, last]) == [("p/acme", "span"), ("p/acme", "rejected: bad_id"), ("p/acme", "span")]
+    assert ExportTraceServiceRequest.FromString(refused.received).resource_spans[0].scope_spans[0].spans == [nameless]
+
+
+@pytest.mark.parametrize("kind", ["intake", "kill_switch", "violation", "conflict", "policy_published"])
+def test_no_span_says_what_only_the_ledger_operators_or_projections_say(kind: str) -> None:
+    pendings = decode(request(span(1, attribute("tallystick.kind", kind))), (TENANT_HEADER, b"acme"))
+    assert ("p/acme", "rejected: reserved_kind") in said(pendings)
+    assert kind not in {one.event.kind for one in pendings}
+
+
+class Sealing:
+    """Stands for an appender: what a chunk is prepared and sealed with."""
+
+    def __init__(self) -> None:
+        self.prepared = 0
+
+    def prepare(self, pendings: Any) -> None:
+        self.prepared += len(list(pendings))
+
+    def seal(self, pending: Pending) -> Pending:
+        return pending
+
+
+async def _no_refresh() -> None:
+    raise AssertionError("every tenant is known")
+
+
+def _record(offset: int, value: bytes) -> ConsumerRecord[bytes, bytes]:
+    headers = ((TENANT_HEADER, b"acme"),)
+    return ConsumerRecord(GATEWAY, 0, offset, 0, 0, b"k", value, None, 1, len(value), headers)
+
+
+def _reader(items_max: int) -> Reader:
+    reader = Reader(items_max, lambda record: None)
+    reader.decoder, reader.appender = DECODER, Sealing()  # type: ignore[assignment]
+    return reader
+
+
+async def test_a_chunk_ends_with_the_record_that_fills_it() -> None:
+    reader = _reader(5)
+    records = [_record(n, request(*(span(3 * n + k) for k in range(3)))) for n in range(5)]
+    at, sizes = 0, []
+    while at < len(records):
+        reads, at = await reader.read(records, at, _no_refresh)
+        sizes.append([len(read.items) for read in reads])
+    assert sizes == [[3, 3], [3, 3], [3]]
+
+
+async def test_a_record_of_more_entries_than_a_batch_may_hold_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest.reading, "RECORD_ENTRIES_MAX", 10)
+    reader = _reader(100)
+    values = [request(*map(span, range(1, count + 1))) for count in (10, 11)]
+    reads, _ = await reader.read([_record(n, value) for n, value in enumerate(values)], 0, _no_refresh)
+    fits, refused = (read.pendings for read in reads)
+    assert said(fits) == [("p/acme", "span")] * 10
+    assert said(refused) == [("p/acme", "rejected: too_large")]
+    assert refused[0].received == values[1]
