@@ -1,0 +1,171 @@
+"""The gateway's way to Kafka.
+
+Guarantees: `send` returns when every record of a request is acknowledged by all in-sync replicas, and raises Failure
+within DELIVERY_S otherwise; what it holds is bounded by a batch or two per partition. A request that failed may be in
+Kafka in part, or come to be later: sent again it is the same spans, which the ledger takes once.
+
+While Kafka does not take anything, one request at a time is tried; the others are told at once to come again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from ingest.otlp.answers import Failure
+from ingest.otlp.split import Part
+from ingest.otlp.wire import OVERSIZED_HEADER, TENANT_HEADER, Signal
+
+DELIVERY_S: Final = 5.0  # less than what exporters wait for an answer, 10 s
+RETRY_S: Final = 5
+AHEAD_MAX: Final = 512  # records of one request whose acknowledgement is not in yet
+BATCH_BYTES: Final = 1024 * 1024
+REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
+PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+CLOSE_S: Final = 5.0
+
+TOPICS: Final[Mapping[Signal, str]] = {"spans": "tally.gateway.spans", "logs": "tally.gateway.logs"}
+
+log = structlog.get_logger("tallystick.otlp")
+
+
+@dataclass(slots=True)
+class Forward:
+    """Sends to one Kafka. `client`: security settings for aiokafka. Run within `running`."""
+
+    bootstrap: str
+    client: Mapping[str, Any] = field(default_factory=dict)
+    topics: Mapping[Signal, str] = field(default_factory=lambda: TOPICS)
+    delivery_s: float = DELIVERY_S
+    _producer: AIOKafkaProducer | None = None
+    _broken: asyncio.Event = field(default_factory=asyncio.Event)
+    _started: asyncio.Event = field(default_factory=asyncio.Event)
+    _stalled: bool = False
+    _probing: bool = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep a producer while this lasts, with whatever Kafka does; what was sent is flushed at the end."""
+        keeper = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+    async def started(self, timeout_s: float) -> bool:
+        """Whether Kafka answers, having waited for it that long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._started.wait()
+        return self._started.is_set()
+
+    def check(self) -> None:
+        """Raise Failure where a request would not be tried now, so that it need not be read."""
+        if self._producer is None:
+            raise Failure("unavailable", "Kafka does not answer", RETRY_S)
+        if self._stalled and self._probing:
+            raise Failure("unavailable", "Kafka does not take records", RETRY_S)
+
+    async def send(self, signal: Signal, parts: Iterable[Part], tenant: str | None, default: str) -> None:
+        """Return when Kafka has all parts. `tenant`: the sender's; None: whom a part names, else the default."""
+        self.check()
+        probe = self._stalled
+        self._probing |= probe
+        try:
+            async with asyncio.timeout(self.delivery_s):
+                await self._send(self._producer, signal, parts, tenant, default)
+        except TimeoutError as error:
+            if not self._stalled:
+                log.warning("Kafka does not take records", waited_s=self.delivery_s)
+            self._stalled = True
+            raise Failure("unavailable", f"Kafka did not acknowledge in {self.delivery_s:.0f} s", RETRY_S) from error
+        except KafkaError as error:
+            log.warning("Kafka refused a record; a new producer is made", reason=f"{type(error).__name__}: {error}")
+            self._broken.set()
+            raise Failure("unavailable", f"Kafka: {type(error).__name__}", RETRY_S) from error
+        finally:
+            if probe:
+                self._probing = False
+        if self._stalled:
+            log.info("Kafka takes records again")
+        self._stalled = False
+
+    async def _send(
+        self, producer: Any, signal: Signal, parts: Iterable[Part], tenant: str | None, default: str
+    ) -> None:
+        topic = self.topics[signal]
+        waiting: list[asyncio.Future[Any]] = []
+        headers: dict[tuple[str, bool], list[tuple[str, bytes]]] = {}
+        for part in parts:
+            whose = tenant or part.tenant or default
+            said = headers.get((whose, part.oversized))
+            if said is None:
+                said = [(TENANT_HEADER, whose.encode())]
+                if part.oversized:
+                    said.append((OVERSIZED_HEADER, b"1"))
+                headers[(whose, part.oversized)] = said
+            waiting.append(await producer.send(topic, part.value, key=part.key, headers=said))
+            if len(waiting) >= AHEAD_MAX:
+                await _acknowledged(waiting)
+                waiting = []
+        await _acknowledged(waiting)
+
+    async def _keep(self) -> None:
+        tries = 0
+        while True:
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self.bootstrap,
+                acks="all",
+                enable_idempotence=True,
+                max_batch_size=BATCH_BYTES,
+                max_request_size=REQUEST_BYTES_MAX,
+                request_timeout_ms=10_000,
+                **self.client,
+            )
+            try:
+                await producer.start()
+                for topic in self.topics.values():
+                    await producer.partitions_for(topic)
+                tries = 0
+                self._broken.clear()
+                self._producer = producer
+                self._started.set()
+                await self._broken.wait()
+            except (KafkaError, OSError) as error:
+                if tries == 0:
+                    log.warning("Kafka does not answer", bootstrap=self.bootstrap, reason=str(error))
+            finally:
+                self._producer = None
+                await _close(producer)
+            await asyncio.sleep(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
+            tries += 1
+
+
+async def _acknowledged(waiting: list[asyncio.Future[Any]]) -> None:
+    """Return when all are acknowledged. Raises the first failure."""
+    if waiting:
+        done, _ = await asyncio.wait(waiting)
+        failures = [error for future in done if (error := future.exception()) is not None]
+        if failures:
+            raise failures[0]
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
+    """Flush and close; a producer whose Kafka is away would wait for ever."""
+    began = time.monotonic()
+    stopping = asyncio.create_task(producer.stop())
+    await asyncio.wait([stopping], timeout=CLOSE_S)
+    if not stopping.done():
+        log.warning("a producer could not be closed in order", waited_s=round(time.monotonic() - began, 1))
+        stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)

@@ -1,0 +1,222 @@
+"""OTLP over HTTP: POST /v1/traces, /v1/logs, /v1/metrics; protobuf or JSON, plain, gzip or deflate.
+
+Guarantees: an answer has the request's content type; what is refused before its body is read costs no memory; a sender
+that is slow, or says headers without end, is cut off after READ_S or HEAD_BYTES_MAX and holds up nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import structlog
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from ingest.otlp.answers import MEDIA_TYPES, Answer, Failure
+from ingest.otlp.body import Body, Coding
+from ingest.otlp.receiver import Receiver
+from ingest.otlp.wire import Encoding, Signal
+
+READ_S: Final = 30.0  # for a request, headers and body
+KEEP_ALIVE_S: Final = 75
+HEAD_BYTES_MAX: Final = 64 * 1024
+SILENT_BYTES_MAX: Final = 256 * 1024  # received without any of it being body
+CONNECTIONS_MAX: Final = 512
+CLOSE_S: Final = 10.0
+
+PATHS: Final[Mapping[str, Signal | None]] = {"/v1/traces": "spans", "/v1/logs": "logs", "/v1/metrics": None}
+_CODINGS: Final[Mapping[str, Coding]] = {"": "identity", "identity": "identity", "gzip": "gzip", "deflate": "deflate"}
+_ENCODINGS: Final[Mapping[str, Encoding]] = {media.decode(): encoding for encoding, media in MEDIA_TYPES.items()}
+
+Message = dict[str, Any]
+log = structlog.get_logger("tallystick.otlp")
+
+
+class HttpServer:
+    """`async with HttpServer(receiver, socket)`: serves until left, then finishes the requests it has."""
+
+    def __init__(self, receiver: Receiver, listening: Any) -> None:
+        self._listening = listening
+        self._state = ServerState()
+        self._config = Config(
+            _App(receiver),
+            log_config=None,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=KEEP_ALIVE_S,
+            access_log=False,
+        )
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> HttpServer:
+        self._config.load()
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Protocol(self._config, self._state, {}), sock=self._listening
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is None:
+            return
+        self._server.close()
+        connections: list[Any] = list(self._state.connections)
+        for connection in connections:
+            connection.shutdown()
+        if self._state.tasks:
+            await asyncio.wait(list(self._state.tasks), timeout=CLOSE_S)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        tasks = list(self._state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, with limits that it has not: on time, on headers, on connections."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _silent_bytes = 0
+    _in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS_MAX:
+            transport.abort()
+            return
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._silent_bytes += len(data)
+        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
+            self._arm()
+        super().data_received(data)
+        if self._silent_bytes > (HEAD_BYTES_MAX if self._in_head else SILENT_BYTES_MAX):
+            self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._silent_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self._silent_bytes = 0
+        self._disarm()
+        super().on_message_complete()
+
+    def _arm(self) -> None:
+        self._disarm()
+        self._deadline = self.loop.call_later(READ_S + 1, self._late)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _late(self) -> None:
+        self._deadline = None
+        self.transport.close()
+
+
+class _App:
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    async def __call__(
+        self,
+        scope: Mapping[str, Any],
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        headers = _headers(scope["headers"])
+        encoding = _ENCODINGS.get(headers.get("content-type", "").partition(";")[0].strip().lower())
+        more: list[tuple[bytes, bytes]] = []
+        try:
+            answer = await self._answer(scope, headers, encoding, receive)
+            status, body = 200, answer.body(encoding or "proto")
+        except Failure as failure:
+            self._receiver.count(failure)
+            status, body = failure.http_status, failure.body(encoding or "proto")
+            more = _headers_of(failure)
+        except _Gone:
+            return
+        start = [(b"content-type", MEDIA_TYPES[encoding or "proto"]), (b"content-length", b"%d" % len(body)), *more]
+        await send({"type": "http.response.start", "status": status, "headers": start})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(
+        self,
+        scope: Mapping[str, Any],
+        headers: Mapping[str, str],
+        encoding: Encoding | None,
+        receive: Callable[[], Awaitable[Message]],
+    ) -> Answer:
+        if scope["path"] not in PATHS:
+            raise Failure("no_such_path", f"expected one of {', '.join(PATHS)}")
+        if scope["method"] != "POST":
+            raise Failure("bad_method", "expected POST")
+        signal = PATHS[scope["path"]]
+        receiver = self._receiver
+        tenant = receiver.admit(headers.get("authorization"), signal)
+        if encoding is None:
+            raise Failure("unsupported", f"expected the content type {' or '.join(_ENCODINGS)}")
+        coding = _CODINGS.get(headers.get("content-encoding", "").strip().lower())
+        if coding is None:
+            raise Failure("unsupported", "expected the content encoding gzip, deflate or identity")
+        with Body(receiver.budget, coding) as body:
+            length = headers.get("content-length", "")
+            if length.isdecimal():
+                body.expect(int(length))
+            await _read(body, receive)
+            if signal is None:
+                return await receiver.take_metrics(body.value(), encoding)
+            return await receiver.take(signal, body.value(), encoding, tenant)
+
+
+class _Gone(Exception):  # noqa: N818
+    """The sender went away."""
+
+
+async def _read(body: Body, receive: Callable[[], Awaitable[Message]]) -> None:
+    try:
+        async with asyncio.timeout(READ_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _Gone
+                body.feed(message["body"])
+                if not message["more_body"]:
+                    return
+    except TimeoutError as error:
+        raise Failure("timeout", f"the body was not there after {READ_S:.0f} s") from error
+
+
+def _headers(said: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by name; one that stands twice counts as it stood last."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in said}
+
+
+def _headers_of(failure: Failure) -> list[tuple[bytes, bytes]]:
+    more: list[tuple[bytes, bytes]] = []
+    if failure.retry_s is not None:
+        more.append((b"retry-after", b"%d" % failure.retry_s))
+    if failure.reason == "unauthenticated":
+        more.append((b"www-authenticate", b"Bearer"))
+    if failure.reason == "bad_method":
+        more.append((b"allow", b"POST"))
+    if failure.reason == "unsupported":
+        more.append((b"accept-encoding", b"gzip, deflate, identity"))
+    if failure.reason in ("timeout", "too_large"):
+        more.append((b"connection", b"close"))  # whatever else it sends is not read
+    return more

@@ -1,0 +1,346 @@
+"""A request cut into the parts that become Kafka records: by tenant, run and trace, each below a size. Pure.
+
+A part is made of the sender's own bytes, framed anew: nothing is written again, so what a field of a newer version
+holds is in it too. A record is looked at only for its ids and its run.
+
+Guarantees: each part is a request that parses, except for what is marked oversized or broken; records of one run keep
+their order; a record is in exactly one part, or is counted as lost. Memory is bounded by the body and PARTS_MAX,
+whatever the bytes are. Raises Refused only, and then before any part.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+
+from ingest.errors import Refused
+from ingest.otlp.forms import FORMS, Form, Signal
+from ingest.otlp.framing import Malformed, delimited, fields
+from ingest.otlp.wire import PARTS_MAX
+from schemas.values import is_run_id
+
+RECORD_BYTES_MAX: Final = 900_000
+LOST_ABOVE_BYTES: Final = 15 * 1024 * 1024  # topics take 16 MiB
+OUT_BYTES_MAX: Final = 128 * 1024 * 1024  # resources stand again in each part: small ones many times, or few large ones
+CHUNK_BYTES: Final = 128 * 1024  # parsed at a time, which takes thirty times as much at the worst
+FRAME_BYTES: Final = 32  # at most, around the records of a scope
+
+RUN: Final = "tallystick.run_id"
+TENANT: Final = "tallystick.tenant"
+_RUN_BYTES: Final = RUN.encode()
+_LIST: Final = 2 << 3 | 2  # scopes in a resource, records in a scope
+_RESOURCES: Final = 1 << 3 | 2
+
+_Span = tuple[int, int]  # from, to
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one Kafka record holds. `key`: the run's id, where there is one. `tenant`: as the resource names it."""
+
+    key: bytes | None
+    tenant: str | None
+    value: bytes
+    count: int
+    oversized: bool = False
+
+
+@dataclass(slots=True)
+class Split:
+    """A request's records by what becomes of them, and the parts, made as they are asked for.
+
+    `too_large`, `broken` (they don't parse) and `bad_id` records are wrong for good: they are sent, to be on record as
+    rejected. `lost` ones can't even be kept.
+    """
+
+    records: int = 0
+    too_large: int = 0
+    broken: int = 0
+    bad_id: int = 0
+    lost: int = 0
+    out_bytes: int = 0  # of all parts
+    _body: bytes | bytearray = b""
+    _scopes: list[_Scope] = field(default_factory=list)
+    _groups: dict[tuple[int, bytes | None, bytes], _Group] = field(default_factory=dict)
+    _alone: list[tuple[int, int, int, bytes | None, bool]] = field(default_factory=list)
+
+    @property
+    def rejected(self) -> int:
+        """How many the sender must not send again."""
+        return self.too_large + self.broken + self.bad_id + self.lost
+
+    def parts(self) -> Iterator[Part]:
+        """The parts, one run's in order."""
+        for (_, key, _), group in self._groups.items():
+            yield from self._parts_of(key, group)
+        for scope, start, end, key, oversized in self._alone:
+            yield Part(key, self._scopes[scope].tenant, self._framed([(scope, start, end)]), 1, oversized)
+
+    def _parts_of(self, key: bytes | None, group: _Group) -> Iterator[Part]:
+        entries = group.entries
+        tenant = self._scopes[entries[0] if entries[0] >= 0 else ~entries[0]].tenant
+        waiting: list[tuple[int, int, int]] = []
+        for place in range(0, len(entries), 3):
+            scope, start, end = entries[place : place + 3]
+            if scope < 0:  # the first of a part
+                if waiting:
+                    yield Part(key, tenant, self._framed(waiting), len(waiting))
+                    waiting = []
+                scope = ~scope
+            waiting.append((scope, start, end))
+        yield Part(key, tenant, self._framed(waiting), len(waiting))
+
+    def _framed(self, records: list[tuple[int, int, int]]) -> bytes:
+        """A request of these records; those of one scope that follow each other stand in one resource."""
+        body = memoryview(self._body)
+        out: list[bytes | memoryview] = []
+        place = 0
+        while place < len(records):
+            number = records[place][0]
+            scope = self._scopes[number]
+            slices: list[memoryview] = []
+            size = scope.own_bytes
+            while place < len(records) and records[place][0] == number:
+                _, start, end = records[place]
+                slices.append(body[start:end])
+                size += end - start
+                place += 1
+            head = delimited(2, size)
+            out.append(delimited(1, scope.resource_bytes + len(head) + size))
+            out += [body[start:end] for start, end in scope.resource]
+            out.append(head)
+            out += [body[start:end] for start, end in scope.own]
+            out += slices
+        return b"".join(out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """A scope of the body: where its own fields stand and its resource's, and what the resource says."""
+
+    resource: list[_Span]
+    resource_bytes: int
+    own: list[_Span]
+    own_bytes: int
+    named: int  # a number for the tenant that the resource names
+    tenant: str | None
+    run: bytes | None
+
+
+@dataclass(slots=True)
+class _Group:
+    """Of one tenant, run and trace: scope, from, to of each record; the scope inverted where a part begins."""
+
+    entries: array[int] = field(default_factory=lambda: array("q"))
+    open_bytes: int = 0  # of the part that was begun last
+    scope: int = -1
+
+
+def split(signal: Signal, body: bytes | bytearray, record_bytes_max: int = RECORD_BYTES_MAX) -> Split:
+    """The parts of a request in protobuf. Raises Refused: not_otlp, too_large."""
+    form = FORMS[signal]
+    try:
+        return _Splitting(form, signal, body, record_bytes_max).run()
+    except (Malformed, DecodeError) as error:
+        raise Refused("not_otlp", f"the body is not an {form.request.DESCRIPTOR.name} in protobuf") from error
+
+
+class _Splitting:
+    def __init__(self, form: Form, signal: Signal, body: bytes | bytearray, record_bytes_max: int) -> None:
+        self._form = form
+        self._spans = signal == "spans"
+        self._body = body
+        self._view = memoryview(body)
+        self._max = record_bytes_max
+        self._left = PARTS_MAX
+        self._names: dict[str | None, int] = {}
+        self._split = Split(_body=body)
+
+    def run(self) -> Split:
+        for tag, _, start, end in fields(self._body, 0, len(self._body)):
+            if tag == _RESOURCES:
+                self._count()
+                self._resource(start, end)
+        split = self._split
+        if split.records and split.broken == split.records:
+            raise Malformed("no record of it can be read")
+        return split
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise Refused("too_large", f"more than {PARTS_MAX:,} resources, scopes and records in a request")
+
+    def _resource(self, start: int, end: int) -> None:
+        own: list[_Span] = []
+        scopes: list[_Span] = []
+        for tag, begin, payload, stop in fields(self._body, start, end):
+            if tag == _LIST:
+                self._count()
+                scopes.append((payload, stop))
+            else:
+                own.append((begin, stop))
+        own, own_bytes = _joined(own)
+        tenant, run = self._said(own, own_bytes)
+        named = self._names.setdefault(tenant, len(self._names))
+        for scope_start, scope_end in scopes:
+            self._scope(scope_start, scope_end, own, own_bytes, named, tenant, run)
+
+    def _said(self, own: list[_Span], own_bytes: int) -> tuple[str | None, bytes | None]:
+        """The tenant and the run that a resource names. One that fits no part says nothing: it is not parsed."""
+        if own_bytes > self._max:
+            return None, None
+        pieces = [self._view[a:b] for a, b in own]
+        request: Any = self._form.request.FromString(b"".join((delimited(1, own_bytes), *pieces)))
+        attributes = getattr(request, self._form.resources)[0].resource.attributes
+        return _text(attributes, TENANT) or None, _run(attributes)
+
+    def _scope(
+        self,
+        start: int,
+        end: int,
+        resource: list[_Span],
+        resource_bytes: int,
+        named: int,
+        tenant: str | None,
+        run: bytes | None,
+    ) -> None:
+        own: list[_Span] = []
+        records: list[_Span] = []
+        for tag, begin, _, stop in fields(self._body, start, end):
+            if tag == _LIST:
+                self._count()
+                records.append((begin, stop))
+            else:
+                own.append((begin, stop))
+        own, own_bytes = _joined(own)
+        scope = _Scope(resource, resource_bytes, own, own_bytes, named, tenant, run)
+        self._split._scopes.append(scope)
+        self._split.records += len(records)
+        around = resource_bytes + own_bytes + FRAME_BYTES
+        chunk: list[_Span] = []
+        chunk_bytes = 0
+        for record in records:
+            size = record[1] - record[0]
+            if around + size > self._max:
+                self._add_oversized(record, around + size)
+                continue
+            if chunk and chunk_bytes + size > CHUNK_BYTES:
+                self._chunk(scope, chunk, around)
+                chunk, chunk_bytes = [], 0
+            chunk.append(record)
+            chunk_bytes += size
+        if chunk:
+            self._chunk(scope, chunk, around)
+
+    def _chunk(self, scope: _Scope, chunk: list[_Span], around: int) -> None:
+        """Add records of a scope that follow each other."""
+        number = len(self._split._scopes) - 1
+        start, end = chunk[0][0], chunk[-1][1]
+        known_run = self._body.find(_RUN_BYTES, start, end) >= 0
+        try:
+            messages = self._read(scope, chunk)
+        except DecodeError:
+            if len(chunk) > 1:
+                for record in chunk:
+                    self._chunk(scope, [record], around)
+                return
+            self._split.broken += 1
+            self._add_alone(number, chunk[0], None, False, around)
+            return
+        for record, message in zip(chunk, messages, strict=True):
+            trace: bytes = message.trace_id
+            if self._spans and not (_is_id(trace, 16) and _is_id(message.span_id, 8)):
+                self._split.bad_id += 1
+            said = _run(message.attributes) if known_run else None
+            run = scope.run if said is None else said
+            key = run or (trace.hex().encode() if _is_id(trace, 16) else None)
+            self._add(number, scope.named, key, trace, record, around)
+
+    def _read(self, scope: _Scope, chunk: list[_Span]) -> Any:
+        """The messages of records, parsed where they stand in a request: as deep as the consumer will."""
+        slices = [self._view[a:b] for a, b in _joined(chunk)[0]]
+        inner = scope.own_bytes + sum(map(len, slices))
+        head = delimited(2, inner)
+        own = [self._view[a:b] for a, b in scope.own]
+        request: Any = self._form.request.FromString(b"".join((delimited(1, len(head) + inner), head, *own, *slices)))
+        scopes = getattr(getattr(request, self._form.resources)[0], self._form.scopes)
+        return getattr(scopes[0], self._form.records)
+
+    def _add(self, number: int, named: int, key: bytes | None, trace: bytes, record: _Span, around: int) -> None:
+        groups = self._split._groups
+        group = groups.get((named, key, trace))
+        if group is None:
+            group = groups[(named, key, trace)] = _Group()
+        size = record[1] - record[0]
+        more = size if group.scope == number else size + around
+        begins = group.open_bytes == 0 or group.open_bytes + more > self._max
+        if begins:
+            group.open_bytes, more = 0, size + around
+        group.open_bytes += more
+        group.scope = number
+        group.entries.extend((~number if begins else number, *record))
+        self._account(more)
+
+    def _add_oversized(self, record: _Span, size: int) -> None:
+        if size > LOST_ABOVE_BYTES:
+            self._split.lost += 1
+            return
+        self._split.too_large += 1
+        self._add_alone(len(self._split._scopes) - 1, record, self._trace_of(record), True, size)
+
+    def _add_alone(self, number: int, record: _Span, key: bytes | None, oversized: bool, size: int) -> None:
+        self._split._alone.append((number, *record, key, oversized))
+        self._account(size)
+
+    def _account(self, size: int) -> None:
+        self._split.out_bytes += size
+        if self._split.out_bytes > OUT_BYTES_MAX:
+            detail = f"cut by trace, with its resource each time, the request takes more than {OUT_BYTES_MAX:,} bytes"
+            raise Refused("too_large", detail)
+
+    def _trace_of(self, record: _Span) -> bytes | None:
+        """The trace of a span that is too large to be parsed, where it stands among its first fields."""
+        number = 1 if self._spans else 9
+        (_, _, start, end) = next(fields(self._body, *record))
+        try:
+            for (tag, _, payload, stop), _ in zip(fields(self._body, start, end), range(16), strict=False):
+                if tag == number << 3 | 2 and stop - payload == 16:
+                    return bytes(self._view[payload:stop]).hex().encode()
+        except Malformed:
+            pass
+        return None
+
+
+def _joined(spans: list[_Span]) -> tuple[list[_Span], int]:
+    """The same bytes in as few pieces as may be, and how many bytes they are."""
+    joined: list[_Span] = []
+    total = 0
+    for start, end in spans:
+        total += end - start
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined, total
+
+
+def _is_id(value: bytes, size: int) -> bool:
+    return len(value) == size and value.count(0) < size
+
+
+def _text(attributes: Any, name: str) -> str | None:
+    for attribute in attributes:
+        if attribute.key == name:
+            return attribute.value.string_value or None
+    return None
+
+
+def _run(attributes: Any) -> bytes | None:
+    """The run that attributes name; empty where it can't be one, and the trace is the run."""
+    named = _text(attributes, RUN)
+    return None if named is None else named.encode() if is_run_id(named) else b""
