@@ -1,7 +1,7 @@
 """The consumer: Kafka records to committed batches, exactly once.
 
-FastStream hands over raw batches; this decodes and seals them while Postgres commits the batch before. A batch is
-closed by size or age. One task appends, so batches commit in the order they were read.
+FastStream hands over raw batches (`subscription`); they are decoded and sealed (`reading`) while Postgres commits the
+batch before. A batch is closed by size or age. One task appends, so batches commit in the order they were read.
 
 Guarantees: a record's effect and its offset commit together or not at all; a partition is read from its stored offset
 only, never from Kafka's own commit or a default; after any failure it goes on from what Postgres says. Memory is
@@ -25,36 +25,30 @@ from typing import Any
 
 import psycopg
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
-from faststream import AckPolicy
-from faststream.kafka import KafkaBroker
-from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 
 from ingest.authority import TOPIC_PATTERN, Authority
 from ingest.batch import Batch, Held, Partition
+from ingest.books import Books
 from ingest.cluster import describe
 from ingest.decode import Decoder
 from ingest.errors import ClusterUnreachable, ConsumerEnded
-from ingest.positions import Position, claim, find_gap, record_gap
+from ingest.positions import Position, find_gap
 from ingest.reading import Read, Reader
-from ingest.records import install as read_any_header_name
 from ingest.retry import Pauses, pause_s
-from ingest.security import broker_options
 from ingest.signatures import SIGNATURE_HEADER
+from ingest.subscription import make_subscriber
 from ledger.append import Appender, Item
 from ledger.db import Connection, connect
 from ledger.errors import AppendError, DatabaseUnreachable, ForkRefused, LeafTooLarge, RunMoved
 from ledger.keystore import KeyStore
 from ledger.publish import PUBLISH_EVERY_S, publish_heads
-from ledger.registry import Registry
 from ledger.seal import Sealer
 
 BATCH_ITEMS_MAX = 2_000
 BATCH_BYTES_MAX = 16 << 20
 BATCH_AGE_S = 0.1
-POLL_MS = 20  # FastStream sleeps this long again when a poll was empty
-METADATA_MAX_AGE_MS = 3_000  # how soon a new tenant's topic is found
 KAFKA_COMMIT_EVERY_S = 5.0  # only lag tools read it
 WATCH_EVERY_S = 2.0
 FLUSH_S = 15.0
@@ -121,7 +115,7 @@ class Consumer:
         self._failures_in_a_row = 0
         self._reader = Reader(config.batch_items_max, self._position)
         self._connections: list[Connection] = []
-        self._aux_lock = asyncio.Lock()
+        self._books = Books(keystore, config.prefix, self._connect, self._new_appender)
 
     async def run(self, *, until_idle_s: float | None = None) -> Progress:
         """Consume until stopped, or until every partition is drained and nothing came for `until_idle_s`.
@@ -133,9 +127,7 @@ class Consumer:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._disconnect)
             self._write_over(await self._connect())
-            self._keep_books_over(await self._connect())
-            await self._registry.add_log(self._aux_appender, self._registry.system, "system")
-            await self._registry.add_log(self._aux_appender, self._registry.heads, "heads")
+            await self._books.open()
             await self._refresh()
             await self._subscribe(stack)
             async with asyncio.TaskGroup() as tasks:
@@ -156,31 +148,15 @@ class Consumer:
 
     async def _subscribe(self, stack: contextlib.AsyncExitStack) -> None:
         config = self._config
-        read_any_header_name()
-        broker = KafkaBroker(
+        broker, subscriber = make_subscriber(
             config.bootstrap,
-            apply_types=False,
-            consumer_only=True,
-            logger=None,
-            log_level=30,
-            metadata_max_age_ms=METADATA_MAX_AGE_MS,
-            **broker_options(config.kafka),
+            config.topics,
+            config.group,
+            config.batch_items_max,
+            config.kafka,
+            self,
+            self._handle,
         )
-        subscriber = broker.subscriber(
-            pattern=config.topics,
-            group_id=config.group,
-            batch=True,
-            batch_timeout_ms=POLL_MS,
-            max_records=config.batch_items_max,
-            ack_policy=AckPolicy.MANUAL,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            session_timeout_ms=10_000,
-            listener=_Listener(self),
-            parser=_whole,
-            decoder=_records,
-        )
-        subscriber(self._handle)
         self._subscriber = subscriber  # it has its consumer before the first assignment, which comes within start()
         try:
             await broker.start()
@@ -190,18 +166,13 @@ class Consumer:
 
     @property
     def _consumer(self) -> AIOKafkaConsumer:
-        return self._subscriber.consumer
+        consumer: AIOKafkaConsumer = self._subscriber.consumer
+        return consumer
 
     def _write_over(self, conn: Connection) -> None:
         """Append batches over this connection, which is kept for that alone."""
         self._writer = conn
         self._appender = self._reader.appender = self._new_appender(conn)
-
-    def _keep_books_over(self, conn: Connection) -> None:
-        """Register logs and claim partitions over this connection, while the other one may be in a transaction."""
-        self._aux = conn
-        self._registry = Registry(conn, self._keystore, self._config.prefix)
-        self._aux_appender = self._new_appender(conn)
 
     async def _disconnect(self) -> None:
         for conn in self._connections:
@@ -449,7 +420,7 @@ class Consumer:
                 return
             except (DatabaseUnreachable, ClusterUnreachable, psycopg.Error, KafkaError) as error:
                 await pauses.after("can't claim the partitions", error)
-                await self._renew_aux()
+                await self._books.renew()
             except (AppendError, ForkRefused) as error:
                 self.end(ConsumerEnded.by(error))
 
@@ -460,42 +431,23 @@ class Consumer:
         beginnings = await self._consumer.beginning_offsets(partitions)
         ends = await self._consumer.end_offsets(partitions)
         for tp in partitions:
-            origin = self._registry.intake(tp.topic, tp.partition)
-            async with self._aux_lock:
-                await self._registry.add_log(self._aux_appender, origin, "intake")
-                position = await claim(self._aux, cluster, tp.topic, topic_ids[tp.topic], tp.partition, origin)
-                gap = find_gap(position, beginnings[tp], ends[tp])
-                if gap is not None:
-                    log.error(
-                        "the broker no longer has what was next; a source_gap entry says so",
-                        topic=tp.topic,
-                        partition=tp.partition,
-                        first=gap.first,
-                        last=gap.last,
-                        cause=gap.cause,
-                    )
-                    position = await record_gap(self._aux, self._aux_appender, position, gap)
-                # Under the lock: of two claims, of a rebalance and of `_watch`, the later one must be the one held.
-                self._consumer.seek(tp, position.next_offset)  # raises where a rebalance took the partition meanwhile
-                self._held[(tp.topic, tp.partition)] = Held(position, position.next_offset, position.next_offset)
+            offered = (beginnings[tp], ends[tp])
+            await self._books.claim(cluster, tp.topic, topic_ids[tp.topic], tp.partition, offered, self._hold)
         self._consumer.resume(*partitions)
+
+    def _hold(self, position: Position) -> None:
+        key = (position.topic, position.partition)
+        self._consumer.seek(TopicPartition(*key), position.next_offset)  # raises where a rebalance took it meanwhile
+        self._held[key] = Held(position, position.next_offset, position.next_offset)
 
     def _assigned_of(self, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
         """Those that are still ours: to claim another would fence out the consumer that has it now."""
         assigned = self._consumer.assignment()
         return [tp for tp in partitions if tp in assigned]
 
-    async def _renew_aux(self) -> None:
-        if not self._aux.broken:
-            return
-        with contextlib.suppress(DatabaseUnreachable):
-            self._keep_books_over(await self._connect())
-
     async def _refresh(self) -> None:
         """Read the registry anew: tenants and producers' keys."""
-        async with self._aux_lock:
-            tenants = await self._registry.tenants()
-            keys = await self._registry.producer_keys()
+        tenants, keys = await self._books.read()
         authority = Authority(
             tenants, self._config.events_tenant, self._config.default_tenant, self._config.unauthenticated
         )
@@ -510,7 +462,7 @@ class Consumer:
                 return
             except (DatabaseUnreachable, psycopg.Error) as error:
                 await pauses.after("can't read the registry", error)
-                await self._renew_aux()
+                await self._books.renew()
         raise ConsumerEnded("stopped while Postgres did not answer; what was read will be read again")
 
     # Beside the main path
@@ -573,7 +525,7 @@ class Consumer:
                 try:
                     if conn is None or conn.closed:
                         conn = await _writer(self._config)
-                    await publish_heads(conn, self._keystore, self._registry.heads)
+                    await publish_heads(conn, self._keystore, self._books.registry.heads)
                 except (DatabaseUnreachable, psycopg.Error) as error:
                     log.warning("heads are not published", error=str(error).split("\n")[0])
                 except (AppendError, ForkRefused) as error:
@@ -581,7 +533,7 @@ class Consumer:
         finally:
             if conn is not None:
                 with contextlib.suppress(psycopg.Error):
-                    await publish_heads(conn, self._keystore, self._registry.heads)
+                    await publish_heads(conn, self._keystore, self._books.registry.heads)
                 await conn.close()
 
     async def _commit_to_kafka(self) -> None:
@@ -609,40 +561,11 @@ class Consumer:
                     return
 
 
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
-    def __init__(self, consumer: Consumer) -> None:
-        self._owner = consumer
-
-    # aiokafka logs what a listener raises and goes on, so nothing may leave these two.
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        try:
-            await self._owner.revoked()
-        except Exception as error:
-            self._owner.end(error)
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        try:
-            await self._owner.assigned(assigned)
-        except Exception as error:
-            self._owner.end(error)
-
-
 def _collect_seldom() -> None:
     """A batch is tens of thousands of objects in no cycle: by default the collector walks them again and again, for a
     fifth of the processor's time. What start-up made is left out of its walks altogether."""
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
-
-
-async def _whole(records: tuple[ConsumerRecord, ...]) -> KafkaMessage:
-    """A parser that reads nothing: FastStream's own decodes headers as UTF-8 and loses records where they aren't."""
-    return KafkaMessage(body=b"", raw_message=records, consumer=FAKE_CONSUMER)
-
-
-async def _records(message: KafkaMessage) -> tuple[ConsumerRecord, ...]:
-    records: tuple[ConsumerRecord, ...] = message.raw_message
-    return records
 
 
 async def _writer(config: ConsumerConfig) -> Connection:
