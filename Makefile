@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 NAME   ?= all
 SIZE   ?= full
 UV     := 0.13.8
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url
 
 .PHONY: demo test check bench lock clean
 .DEFAULT_GOAL := help
@@ -26,10 +27,19 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Real agent runtimes, which tests alone use, in environments of their own: shared by those that can share one.
+RUNTIMES := $(VENV)/runtimes/shared/ready $(VENV)/runtimes/adk/ready
+
+$(VENV)/runtimes/%/ready: tests/runtimes/%.lock | $(VENV)/ready
+	$(BIN)/python -m venv --clear --without-pip $(@D)
+	@if $(BIN)/uv pip sync --quiet --python $(@D)/bin/python --require-hashes $<; then :; \
+	else $(BIN)/python -m pip --python $(@D)/bin/python install --quiet --require-hashes -r $<; fi
+	@touch $@
+
 demo: $(VENV)/ready
 	$(BIN)/tally demo
 
-test: $(VENV)/ready
+test: $(VENV)/ready $(RUNTIMES)
 	$(BIN)/python -m pytest
 
 check: $(VENV)/ready
@@ -44,8 +54,9 @@ bench: $(VENV)/ready
 # Resolve the lock anew, then read the diff.
 lock: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet uv==$(UV)
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras --no-header \
-		--no-emit-index-url pyproject.toml -o requirements.lock
+	$(COMPILE) --all-extras pyproject.toml -o requirements.lock
+	$(COMPILE) tests/runtimes/shared.in -o tests/runtimes/shared.lock
+	$(COMPILE) tests/runtimes/adk.in -o tests/runtimes/adk.lock
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
