@@ -280,7 +280,7 @@ def event(
         )
         sink = get_logger(_SCOPE, logger_provider=_used[0] if _used else None)
         sink.emit(record)
-        if not sink.enabled():
+        if (enabled := getattr(sink, "enabled", None)) is not None and not enabled():  # from 1.45 on
             _tell_once(kind)
     except Exception:  # an exporter's, a processor's, an object's own code: none of it may reach the agent
         logger.warning("%s: not emitted", kind, exc_info=True)

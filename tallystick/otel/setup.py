@@ -1,9 +1,9 @@
 """Everything in one call, for a process that has no OpenTelemetry providers of its own yet.
 
 Reads what every OpenTelemetry SDK reads (OTEL_EXPORTER_OTLP_ENDPOINT, _PROTOCOL, _HEADERS, OTEL_RESOURCE_ATTRIBUTES …)
-where it isn't told. Guarantees: spans and log records go to one place, each with its envelope, no attribute is dropped
-for its number. Doesn't: keep what the gateway did not take. An exporter tries for OTEL_EXPORTER_OTLP_TIMEOUT (10 s) and
-then drops the batch, and says so only in its own log.
+where it isn't told. Guarantees: spans and log records go to one place, each with its envelope; no attribute of a span
+is dropped for its number. Doesn't: keep what the gateway did not take. An exporter tries for OTEL_EXPORTER_OTLP_TIMEOUT
+(10 s), then drops the batch, and says so only in its own log.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from opentelemetry import trace
 from opentelemetry._logs import get_logger_provider, set_logger_provider
-from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
+from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
@@ -71,7 +71,7 @@ def start(
     tracers = TracerProvider(resource=resource, span_limits=_span_limits())
     tracers.add_span_processor(EnvelopeSpanProcessor(accept))
     tracers.add_span_processor(BatchSpanProcessor(spans, max_queue_size=QUEUE_MAX))
-    loggers = LoggerProvider(resource=resource, log_record_limits=_log_limits())
+    loggers = LoggerProvider(resource=resource)
     loggers.add_log_record_processor(EnvelopeLogProcessor(accept))
     loggers.add_log_record_processor(BatchLogRecordProcessor(logs, max_queue_size=QUEUE_MAX))
     trace.set_tracer_provider(tracers)
@@ -112,8 +112,3 @@ def _span_limits() -> SpanLimits:
         max_span_attributes=None if set_by_hand else SpanLimits.UNSET,
         max_events=None if "OTEL_SPAN_EVENT_COUNT_LIMIT" in os.environ else SpanLimits.UNSET,
     )
-
-
-def _log_limits() -> LogRecordLimits:
-    set_by_hand = {"OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"} & os.environ.keys()
-    return LogRecordLimits(max_log_record_attributes=None if set_by_hand else LogRecordLimits.UNSET)
