@@ -14,7 +14,11 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ingest.otlp.address import Address
 from tallystick.errors import TallyError
+
+OTLP_HTTP = "127.0.0.1:4318"
+OTLP_GRPC = "127.0.0.1:4317"
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -59,8 +63,16 @@ class Settings(BaseSettings):
     )
     origin_prefix: str | None = Field(None, description="what the origins of the logs begin with, e.g. a host name")
     keystore: Path | None = Field(None, description="folder of the key store; by default $TALLY_HOME/keys")
+    otlp_http: str | None = Field(None, description=f"host:port to take OTLP over HTTP at; by default {OTLP_HTTP}")
+    otlp_grpc: str | None = Field(None, description=f"host:port to take OTLP over gRPC at; by default {OTLP_GRPC}")
+    otlp_tokens: Path | None = Field(
+        None, description="file of the tokens that senders of OTLP need; by default $TALLY_HOME/otlp-tokens.json"
+    )
+    otlp_tenant: str = Field(
+        "default", min_length=1, max_length=128, description="the tenant of OTLP that names none, where it may"
+    )
 
-    @field_validator("home", "keystore", "kafka_ca_file")
+    @field_validator("home", "keystore", "kafka_ca_file", "otlp_tokens")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().absolute() if path is not None else None
@@ -81,10 +93,22 @@ class Settings(BaseSettings):
                 raise ValueError(f"must be host:port, or several with commas between; got {address.strip()!r}")
         return addresses
 
+    @field_validator("otlp_http", "otlp_grpc")
+    @classmethod
+    def _listen(cls, address: str | None) -> str | None:
+        if address is not None:
+            Address.parse(address)
+        return address
+
     @property
     def keys(self) -> Path:
         """The folder of the key store."""
         return self.keystore or self.home / "keys"
+
+    @property
+    def otlp_tokens_file(self) -> Path:
+        """The file of the tokens of OTLP; there or not."""
+        return self.otlp_tokens or self.home / "otlp-tokens.json"
 
     @property
     def endpoints_file(self) -> Path:

@@ -1,7 +1,8 @@
 """Everything at once, until it is stopped: `tally up`.
 
 In this order: the home's lock; embedded servers, where no addresses are set; migrations and logins; topics; the key
-store; the tenant `default`; the consumer with its publisher; then endpoints.json. Ended in the opposite order.
+store; the tenant `default`; the consumer with its publisher; the OTLP gateway; then endpoints.json. Ended in the
+opposite order.
 
 Guarantees: endpoints.json is there only while all of it answers; when this ends, in whatever way, nothing it started
 runs on (kill -9 included, see servers/guard.py). A consumer that can never work again does not end the servers: they
@@ -14,7 +15,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -22,6 +23,7 @@ import structlog
 
 from ingest.authority import EVENTS
 from ingest.consumer import ConsumerConfig
+from ingest.otlp.gateway import Serving
 from ledger.append import Appender
 from ledger.db import connect, migrate, require_migrated
 from ledger.keystore import SqliteKeyStore
@@ -31,6 +33,7 @@ from tallystick.consume import Consuming, consumer_config
 from tallystick.endpoints import Endpoints, Home
 from tallystick.errors import ServerError, TallyError
 from tallystick.ledgers import open_keystore, origin_prefix
+from tallystick.otlp import gateway, tokens_in_force
 from tallystick.servers import TOPICS, EmbeddedKafka, EmbeddedPostgres, ensure_topics, stack
 from tallystick.servers.progress import Report, silent
 from tallystick.settings import Settings
@@ -53,6 +56,8 @@ class Running:
     prefix: str
     keystore: SqliteKeyStore
     consuming: Consuming
+    otlp: Serving
+    moved: list[str]  # what is said of default ports that were taken
     failed: asyncio.Future[TallyError]  # a server that ended by itself
     _consumer: asyncio.Task[None] = field(repr=False)
 
@@ -85,10 +90,21 @@ async def running(settings: Settings, home: Home, report: Report = silent) -> As
         await _until_ready(consuming, task)
         failed: asyncio.Future[TallyError] = asyncio.get_running_loop().create_future()
         ending.push_async_callback(_end, asyncio.create_task(_watch(servers, failed)))
-        found = Endpoints(postgres=servers.auditor, postgres_admin=servers.admin, kafka=servers.kafka)
+        moved: list[str] = []
+        otlp = await ending.enter_async_context(
+            gateway(settings, servers.kafka, servers.kafka_client, moved.append, may_move=True)
+        )
+        await otlp.forward.started(READY_S)
+        found = Endpoints(
+            postgres=servers.auditor,
+            postgres_admin=servers.admin,
+            kafka=servers.kafka,
+            otlp_http=f"http://{otlp.http}",
+            otlp_grpc=str(otlp.grpc),
+        )
         home.announce(found)
         ending.callback(home.withdraw)
-        up = Running(found, servers.writer, prefix, keystore, consuming, failed, task)
+        up = Running(found, servers.writer, prefix, keystore, consuming, otlp, moved, failed, task)
         ending.push_async_callback(_end, asyncio.create_task(_announce_lost(up, home)))
         yield up
 
@@ -104,7 +120,7 @@ async def serve(
         with progress() as report:
             stack_ = await ending.enter_async_context(running(settings, home, report))
         _say_what_is_up(settings, stack_, say)
-        rate = asyncio.create_task(_say_rate(stack_.consuming, say))
+        rate = asyncio.create_task(_say_rate(stack_, say))
         lost = asyncio.create_task(_say_lost(stack_, say))
         try:
             raise await stack_.failed
@@ -230,18 +246,22 @@ def _say_what_is_up(settings: Settings, up: Running, say: Say) -> None:
     say(f"home      {settings.home}")
     say(f"Postgres  {address.get('host')}:{address.get('port')} ({postgres_whose})")
     say(f"Kafka     {up.endpoints.kafka} ({kafka_whose})")
+    guarded = "with tokens" if tokens_in_force(settings) is not None else "no tokens"
+    say(f"OTLP      {up.endpoints.otlp_http} and gRPC at {up.endpoints.otlp_grpc} ({guarded})")
+    for line in up.moved:
+        say(f"          {line}")
     say(f"logs      {up.prefix}/…")
     say(f"addresses {settings.endpoints_file}")
     if up.consumer_error is None:
         say("ready; Ctrl-C stops it")
 
 
-async def _say_rate(consuming: Consuming, say: Say) -> None:
-    before = consuming.total()
+async def _say_rate(up: Running, say: Say) -> None:
+    before, otlp_before = up.consuming.total(), asdict(up.otlp.counts)
     at = time.monotonic()
     while True:
         await asyncio.sleep(RATE_EVERY_S)
-        now = consuming.total()
+        now, otlp_now = up.consuming.total(), asdict(up.otlp.counts)
         elapsed = time.monotonic() - at
         more = {name: now[name] - before[name] for name in now}
         if more["records"]:
@@ -250,7 +270,11 @@ async def _say_rate(consuming: Consuming, say: Say) -> None:
                 f"{name} {more[name]:,}" for name in ("entries", "duplicates", "conflicts", "rejected") if more[name]
             ]
             say(", ".join(told))
-        before, at = now, time.monotonic()
+        taken = {name: otlp_now[name] - otlp_before[name] for name in otlp_now}
+        if any(taken.values()):
+            told = [f"{name.replace('_', ' ')} {count:,}" for name, count in taken.items() if count]
+            say(f"OTLP in {elapsed:.0f} s: {', '.join(told)}")
+        before, otlp_before, at = now, otlp_now, time.monotonic()
 
 
 async def _announce_lost(up: Running, home: Home) -> None:

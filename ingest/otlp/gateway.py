@@ -6,6 +6,7 @@ are there are finished, what was sent is flushed.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -27,10 +28,11 @@ BACKLOG = 256
 class CantListen(IngestError):  # noqa: N818 - says what happened
     """An address can't be listened on: it is taken, or not ours, or open to others without tokens."""
 
-    def __init__(self, address: str, message: str, *, taken: bool = False) -> None:
+    def __init__(self, address: str, message: str, *, taken: bool = False, unguarded: bool = False) -> None:
         super().__init__(f"{address}: {message}")
         self.address = address
         self.taken = taken
+        self.unguarded = unguarded
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ async def serving(config: GatewayConfig) -> AsyncIterator[Serving]:
     """
     for address in (config.http, config.grpc):
         if not address.loopback and config.tokens is None:
-            raise CantListen(str(address), "other machines reach it, and there are no tokens to know senders by")
+            raise CantListen(str(address), "other machines reach it, and there are no tokens", unguarded=True)
     tokens = Tokens(config.tokens) if config.tokens is not None else None
     forward = Forward(config.bootstrap, config.kafka)
     receiver = Receiver(forward, tokens, config.default_tenant)
@@ -101,7 +103,6 @@ def _listening(address: Address) -> socket.socket:
             listening.close()
             raise
     except OSError as error:
-        taken = error.errno == 98 or "in use" in str(error)
-        raise CantListen(str(address), error.strerror or str(error), taken=taken) from error
+        raise CantListen(str(address), error.strerror or str(error), taken=error.errno == errno.EADDRINUSE) from error
     listening.setblocking(False)
     return listening

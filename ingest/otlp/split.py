@@ -161,11 +161,15 @@ class _Splitting:
         self._split = Split(_body=body)
 
     def run(self) -> Split:
+        split = self._split
+        known = not self._body
         for tag, _, start, end in fields(self._body, 0, len(self._body)):
             if tag == _RESOURCES:
+                known = True
                 self._count()
                 self._resource(start, end)
-        split = self._split
+        if not known:
+            raise Malformed("nothing in it is a request's")
         if split.records and split.broken == split.records:
             raise Malformed("no record of it can be read")
         return split

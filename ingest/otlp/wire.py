@@ -42,7 +42,10 @@ def parse(signal: Signal, body: bytes | bytearray, encoding: Encoding) -> Reques
     try:
         if len(body) > UNCOUNTED_BYTES_MAX and not messages_within(body, form.request.DESCRIPTOR, MESSAGES_MAX):
             raise Refused("too_large", f"more than {MESSAGES_MAX:,} messages in a request")
-        return form.request.FromString(bytes(body))
+        request = form.request.FromString(bytes(body))
+        if body and not request.ListFields():
+            raise Malformed("nothing in it is a request's")
+        return request
     except (Malformed, DecodeError) as error:
         if isinstance(error, DecodeError) and _too_deep(form, body):
             raise Refused("too_deep", f"more than {DEPTH_MAX} messages in each other") from error

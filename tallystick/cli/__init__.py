@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from tallystick.cli import demo, doctor, export, imports, ingest, keys, migrate, rejected, show, tenant, up, verify
+from tallystick.cli import (
+    demo,
+    doctor,
+    export,
+    imports,
+    ingest,
+    keys,
+    migrate,
+    otlp,
+    rejected,
+    show,
+    tenant,
+    up,
+    verify,
+)
 
 __all__ = ["app"]
 
@@ -48,6 +62,7 @@ def _options(
 app.command("demo")(demo.demo)
 app.command("up")(up.up)
 app.command("ingest")(ingest.ingest)
+app.add_typer(otlp.app, name="otlp")
 app.command("migrate")(migrate.migrate)
 app.add_typer(tenant.app, name="tenant")
 app.command("import")(imports.import_files)

@@ -6,15 +6,19 @@ from tallystick.cli.output import note
 
 
 def up() -> None:
-    """Run everything until stopped: Postgres, Kafka and the consumer.
+    """Run everything until stopped: Postgres, Kafka, the consumer and the OTLP gateway.
 
     Servers are embedded ones, under TALLY_HOME, unless TALLY_POSTGRES_URL or TALLY_KAFKA_BOOTSTRAP name yours. When all
     is ready, addresses and passwords are in $TALLY_HOME/endpoints.json, where the other commands find them.
+
+    Any OpenTelemetry SDK can send to it: OTLP over HTTP at 127.0.0.1:4318, over gRPC at 127.0.0.1:4317, or at free
+    ports where those are taken. TALLY_OTLP_HTTP and TALLY_OTLP_GRPC set others.
 
     \b
     Examples:
       tally up
       TALLY_HOME=/srv/tally tally up
+      OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 python my_agent.py
     """
     from tallystick.cli.until_signal import until_signal
     from tallystick.endpoints import hold

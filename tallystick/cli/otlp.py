@@ -1,0 +1,138 @@
+"""`tally otlp`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tallystick.cli.output import AsJson, note, put, put_json, put_table
+
+if TYPE_CHECKING:
+    from tallystick.cli.connect import Servers
+
+app = typer.Typer(invoke_without_command=True)
+token_app = typer.Typer(
+    help="Bearer tokens: who a sender of OTLP is. A running gateway notices changes within a second.",
+    no_args_is_help=True,
+)
+app.add_typer(token_app, name="token")
+
+
+@app.callback()
+def otlp(context: typer.Context) -> None:
+    """Run the OTLP gateway alone: it takes traces and logs and sends them to Kafka.
+
+    It listens on TALLY_OTLP_HTTP (127.0.0.1:4318) and TALLY_OTLP_GRPC (127.0.0.1:4317). As soon as one of them isn't a
+    loopback address, senders need a token: see `tally otlp token add`. A request is acknowledged when Kafka has it.
+
+    \b
+    Examples:
+      tally otlp
+      TALLY_KAFKA_BOOTSTRAP=kafka:9092 TALLY_OTLP_HTTP=0.0.0.0:4318 tally otlp
+      tally otlp token add acme
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from tallystick.cli.connect import Servers
+    from tallystick.cli.until_signal import until_signal
+    from tallystick.logs import configure
+    from tallystick.settings import load_settings
+
+    of = Servers(load_settings())
+    of.kafka  # noqa: B018  (waited for here, before anything is imported and logged)
+    configure()
+    until_signal(_serve(of))
+
+
+async def _serve(of: Servers) -> None:
+    from ingest.otlp.forward import TOPICS as GATEWAY_TOPICS
+    from tallystick.errors import TallyError
+    from tallystick.otlp import gateway, tokens_in_force
+    from tallystick.servers.topics import TOPICS, answers, ensure_topics
+
+    settings = of.settings
+    async with gateway(settings, of.kafka, of.kafka_client, note, may_move=False) as served:
+        if not await answers(of.kafka, of.kafka_client):
+            raise TallyError(
+                f"Kafka at {of.kafka} does not answer, or not to this login",
+                "Check that it runs, TALLY_KAFKA_BOOTSTRAP, and the other TALLY_KAFKA_… settings.",
+            )
+        try:
+            wanted = {topic: TOPICS[topic] for topic in GATEWAY_TOPICS.values()}
+            await ensure_topics(of.kafka, wanted, replication=settings.kafka_replication, client=of.kafka_client)
+        except TallyError as error:
+            note(f"topics were not looked after: {error}")  # this login may only write; the operator makes them
+        guarded = "with tokens" if tokens_in_force(settings) is not None else "no tokens"
+        note(f"OTLP at http://{served.http} and gRPC at {served.grpc} ({guarded}), to Kafka at {of.kafka}")
+        await asyncio.get_running_loop().create_future()
+
+
+@token_app.command("add")
+def token_add(
+    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="The tenant whose the sender's spans are.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a token for a tenant and print it, this once: only its hash is kept.
+
+    Senders give it as `Authorization: Bearer TOKEN`. From the first token on, every sender needs one.
+
+    \b
+    Examples:
+      tally otlp token add acme
+      OTEL_EXPORTER_OTLP_HEADERS="Authorization=Bearer%20$(tally otlp token add acme)"
+    """
+    from tallystick.otlp import add_token
+    from tallystick.settings import load_settings
+
+    settings = load_settings()
+    file = settings.otlp_tokens_file
+    first = not file.exists()
+    token, known = add_token(file, tenant)
+    if as_json:
+        put_json({"token": token, "id": known.id, "tenant": tenant, "file": str(file)})
+        return
+    put(token)
+    note(f"token {known.id} of {tenant}; its hash is in {file}")
+    if first:
+        note("this is the first token: a gateway that runs needs a restart, and then every sender needs a token")
+
+
+@token_app.command("list")
+def token_list(as_json: AsJson = False) -> None:
+    """List the tokens: their ids, tenants, and when they were made.
+
+    \b
+    Examples:
+      tally otlp token list --json
+    """
+    from tallystick.otlp import list_tokens
+    from tallystick.settings import load_settings
+
+    rows = list_tokens(load_settings().otlp_tokens_file)
+    if as_json:
+        put_json({"tokens": [{"id": row.id, "tenant": row.tenant, "created": row.created} for row in rows]})
+    else:
+        put_table(("id", "tenant", "created"), [(row.id, row.tenant, row.created) for row in rows])
+
+
+@token_app.command("remove")
+def token_remove(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="The token's id, as `tally otlp token list` shows it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Remove a token: within a second it lets nobody in.
+
+    \b
+    Examples:
+      tally otlp token remove 3f9a1c0b2d4e
+    """
+    from tallystick.otlp import remove_token
+    from tallystick.settings import load_settings
+
+    removed = remove_token(load_settings().otlp_tokens_file, token_id)
+    if as_json:
+        put_json({"removed": removed.id, "tenant": removed.tenant})
+    else:
+        put(f"token {removed.id} of {removed.tenant} is removed")

@@ -1,0 +1,129 @@
+"""The OTLP gateway under these settings: its addresses, its tokens, and the file that holds them.
+
+Guarantees: a default port that is taken is left to whoever has it, and a free one is used and said; an address that was
+asked for is used, or nothing is. A file of tokens is written whole or not at all, for its owner only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ingest.otlp import tokens
+from ingest.otlp.address import Address
+from ingest.otlp.gateway import CantListen, GatewayConfig, Serving, serving
+from ingest.otlp.tokens import Token, TokensUnreadable
+from tallystick.errors import TallyError
+from tallystick.servers import ports
+from tallystick.servers.home import make_folder, write_atomically
+from tallystick.settings import OTLP_GRPC, OTLP_HTTP, Settings
+
+TRIES_MAX = 6
+
+
+@asynccontextmanager
+async def gateway(
+    settings: Settings, bootstrap: str, client: Mapping[str, Any], say: Callable[[str], None], *, may_move: bool
+) -> AsyncIterator[Serving]:
+    """The gateway, answering, until left. `may_move`: whether a default port that is taken gives way to a free one.
+
+    Raises TallyError.
+    """
+    config = GatewayConfig(
+        http=Address.parse(settings.otlp_http or OTLP_HTTP),
+        grpc=Address.parse(settings.otlp_grpc or OTLP_GRPC),
+        bootstrap=bootstrap,
+        kafka=client,
+        tokens=tokens_in_force(settings),
+        default_tenant=settings.otlp_tenant,
+    )
+    async with AsyncExitStack() as ending:
+        yield await _served(ending, settings, config, say, TRIES_MAX if may_move else 1)
+
+
+async def _served(
+    ending: AsyncExitStack, settings: Settings, config: GatewayConfig, say: Callable[[str], None], tries: int
+) -> Serving:
+    try:
+        return await ending.enter_async_context(serving(config))
+    except CantListen as error:
+        moved = _moved(settings, config, error) if tries > 1 else None
+        if moved is None:
+            raise TallyError(f"OTLP can't be served at {error}", _fix(error)) from error
+        say(f"{error.address} is taken by another program: OTLP moves to a free port")
+    except TokensUnreadable as error:
+        fix = "Correct the file, or set TALLY_OTLP_TOKENS to another."
+        raise TallyError(f"the tokens of OTLP can't be used: {error}", fix) from error
+    return await _served(ending, settings, moved, say, tries - 1)
+
+
+def tokens_in_force(settings: Settings) -> Path | None:
+    """The file of tokens that senders need; None where they need none."""
+    file = settings.otlp_tokens_file
+    return file if settings.otlp_tokens is not None or file.exists() else None
+
+
+def _moved(settings: Settings, config: GatewayConfig, error: CantListen) -> GatewayConfig | None:
+    """The configuration with a free port in the place of a default one that is taken."""
+    if not error.taken:
+        return None
+    free = Address(ports.LOOPBACK, ports.pick())
+    if error.address == str(config.http) and settings.otlp_http is None:
+        return replace(config, http=free)
+    if error.address == str(config.grpc) and settings.otlp_grpc is None:
+        return replace(config, grpc=free)
+    return None
+
+
+def _fix(error: CantListen) -> str:
+    if error.taken:
+        return "End the program that has it, or set TALLY_OTLP_HTTP and TALLY_OTLP_GRPC to other addresses."
+    if error.unguarded:
+        return "Make a token for each tenant: tally otlp token add TENANT; or listen on 127.0.0.1."
+    return "Set TALLY_OTLP_HTTP and TALLY_OTLP_GRPC to addresses of this machine."
+
+
+def add_token(file: Path, tenant: str) -> tuple[str, Token]:
+    """Make a token for a tenant and keep its hash: (the token, what is kept). Raises TallyError."""
+    with _changing(file) as kept:
+        token, known = tokens.made(tenant, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        kept.append(known)
+        return token, known
+
+
+def remove_token(file: Path, token_id: str) -> Token:
+    """Remove the token of that id: within a second it lets nobody in. Raises TallyError."""
+    with _changing(file) as kept:
+        for known in kept:
+            if known.id == token_id:
+                kept.remove(known)
+                return known
+        raise TallyError(f"no token {token_id} is in {file}", "See `tally otlp token list`.")
+
+
+def list_tokens(file: Path) -> list[Token]:
+    """What is kept of the tokens; none where there is no file. Raises TallyError."""
+    try:
+        return tokens.read(file) if file.exists() else []
+    except TokensUnreadable as error:
+        raise TallyError(f"the tokens of OTLP can't be used: {error}", "Correct the file.") from error
+
+
+@contextmanager
+def _changing(file: Path) -> Iterator[list[Token]]:
+    """The tokens of a file, to be changed in place; written at the end. One at a time changes them."""
+    make_folder(file.parent)
+    descriptor = os.open(file.with_name(file.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        kept = list_tokens(file)
+        yield kept
+        write_atomically(file, tokens.text(kept))
+    finally:
+        os.close(descriptor)
