@@ -1,0 +1,68 @@
+"""What a real Collector wrote, as tests/fixtures/collector/README.md says; and what had been sent to it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ingest.authority import Authority
+from ingest.decode import Decoder, Origin
+from ledger.registry import Tenant
+from ledger.seal import Pending
+
+FOLDER = Path(__file__).parents[1] / "fixtures" / "collector"
+TENANTS = {name: Tenant(name, name, (f"p/{name}",)) for name in ("default", "acme")}
+DECODER = Decoder(Authority(TENANTS, unauthenticated=True), {}, lambda: "2026-11-21T12:00:00Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A Kafka record with the exporter's settings that made it, and the requests that the Collector had been sent."""
+
+    file: str
+    topic: str
+    key: bytes | None
+    headers: list[tuple[str, bytes]]
+    value: bytes
+    sent: tuple[str, ...]
+    exporter: dict[str, Any]
+
+
+def load() -> dict[str, Record]:
+    """All records by file name, in the order they were written."""
+    index = json.loads((FOLDER / "records.json").read_text(encoding="utf-8"))
+    return {
+        one["file"]: Record(
+            one["file"],
+            one["topic"],
+            None if one["key"] is None else bytes.fromhex(one["key"]),
+            [(name, value.encode()) for name, value in one["headers"]],
+            (FOLDER / one["file"]).read_bytes(),
+            tuple(one["sent"]),
+            one["exporter"],
+        )
+        for one in index
+    }
+
+
+RECORDS = load()
+
+
+def sent(file: str) -> bytes:
+    """A request as the Collector got it."""
+    return (FOLDER / file).read_bytes()
+
+
+def decode(record: Record) -> list[Pending]:
+    """The entries that a record gives."""
+    origin = Origin("c", record.topic, None, 0, 0)
+    return list(DECODER.decode_request(origin, record.value, record.headers, record.key, "p/_intake/t/0"))
+
+
+def decode_as_gateway(file: str, tenant: str = "default") -> list[Pending]:
+    """The entries that a request gives when it comes by the gateway."""
+    topic = "tally.gateway.logs" if "logs" in file else "tally.gateway.spans"
+    headers = [("tallystick-tenant", tenant.encode())]
+    return list(DECODER.decode_request(Origin("c", topic, None, 0, 0), sent(file), headers, None, "p/_intake/t/0"))
