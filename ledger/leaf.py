@@ -4,15 +4,19 @@ Guarantees: a leaf that passes is the canonical form of what it says, and has ex
 form. Does not: judge what needs other entries (chains, order, duplicate ids), the fields of a kind (`schemas` does), or
 whether it is the leaf that was signed (`merkle` and `checkpoint` do).
 
-`check_leaf` runs once an entry in a verification, at about 5 us for a leaf of 800 bytes. It walks only `data` for the
-profile: every other member has a form of its own, which leaves no room for a float or a deep nesting. And since
-canonical members are sorted, the names of an object are compared as a tuple.
+`check_leaf` runs once an entry in a verification, at about 7 us for a leaf of 1,170 bytes, of which reading and writing
+the JSON are half. It walks only `data` for the profile: every other member has a form of its own, which leaves no room
+for a float or a deep nesting. And since canonical members are sorted, the names of an object are compared as a tuple.
+
+What leaves usually look like is accepted by a few cheap tests. They only ever accept: what they don't is judged again,
+member by member, and there alone it is refused. So each of these tests must imply the long one that it stands for.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import orjson
@@ -47,8 +51,21 @@ _PERSON = re.compile(r"p:[0-9a-f]{32}").fullmatch
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+").fullmatch
 _C = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=").fullmatch  # 32 bytes in base64, without stray bits
 _REF = re.compile(r"[prsla]:[0-9a-f]{32}").fullmatch
-# A commitment that is as it should be, joined by newlines: one match instead of three. Pointers with ~ go the long way.
-_COMMITTED = re.compile(r"/[ -}]*\n[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=(?:\n[prsla]:[0-9a-f]{32})+").fullmatch
+
+# Usual members, each joined by newlines: one match instead of many. No part matches a newline, so that a match of the
+# whole shows that each part matched as itself. Days that only leap years have, and pointers with ~, go the long way.
+_USUAL_TIME = (
+    r"(?:19[7-9][0-9]|[2-9][0-9]{3})-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)"
+    r"|(?:0[13578]|1[02])-31)T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{6}Z"
+)
+_USUAL = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[457][0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\n[a-z][a-z0-9_]{0,63}\n"
+    rf"[0-9a-f]{{64}}\n{_USUAL_TIME}\n[A-Za-z0-9._:-]{{1,128}}\n{_USUAL_TIME}"
+).fullmatch
+_USUAL_POINTER = re.compile(r"/[ -}]*").fullmatch
+_PLAIN = frozenset([str, int, bool])
+_CANONICAL = orjson.OPT_SORT_KEYS
+_CANONICAL_53 = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 _TIME_FORM = "YYYY-MM-DDThh:mm:ss.ffffffZ"
 _TEXT_SHOWN_MAX = 80  # characters of a wrong value in a message: enough to find it, too few to fill a screen
 
@@ -82,22 +99,28 @@ def parse_leaf(leaf: bytes) -> Leaf:
 
 def check_leaf(leaf: bytes) -> dict[str, Any]:
     """`parse_leaf` as the plain JSON object, for where speed counts; raises MalformedLeaf."""
-    value = _object_of(leaf)
+    value, small = _object_of(leaf)
     actor, commit, data, id, kind, log, prev, recorded, run, run_seq, schema, sig, source, src, time, v = value.values()
     if type(v) is not int or v != VERSION:
         _refuse("v", VERSION, v)
-    if type(log) is not str or not _ORIGIN(log):
-        _refuse("log", "an origin", log)
-    if type(id) is not str or not _ID(id):
-        _refuse("id", "a UUID of version 4, 5 or 7 in lower case", id)
-    if type(kind) is not str or not _KIND(kind):
-        _refuse("kind", "a kind's name", kind)
     if type(schema) is not int or not 1 <= schema <= INTEGER_MAX:
         _refuse("schema", "an integer from 1", schema)
-    _check_chain(run, run_seq, prev)
-    _check_time("recorded", recorded)
-    if time is not None:
-        _check_time("time", time)
+    try:
+        usual = (
+            small
+            and type(run_seq) is int
+            and run_seq > 0
+            and _USUAL("\n".join((id, kind, prev, recorded, run, time))) is not None
+            and _is_origin(log)
+        )
+    except TypeError:
+        usual = False
+    if not usual:
+        _check_identity(log, id, kind)
+        _check_chain(run, run_seq, prev)
+        _check_time("recorded", recorded)
+        if time is not None:
+            _check_time("time", time)
     _check_source(source)
     if src is not None:
         _check_src(src)
@@ -107,17 +130,19 @@ def check_leaf(leaf: bytes) -> dict[str, Any]:
         _check_actor(actor)
     if commit is not None:
         _check_commit(commit)
-    _check_data(data)
+    if not (small and leaf.isascii() and type(data) is dict and _is_usual(data)):
+        _check_data(data)
     return value
 
 
-def _object_of(leaf: bytes) -> dict[str, Any]:
-    """The object with exactly our members whose sorted encoding these bytes are; `data` is not yet in the profile."""
+def _object_of(leaf: bytes) -> tuple[dict[str, Any], bool]:
+    """The object with exactly our members whose sorted encoding these bytes are; `data` is not yet in the profile. And
+    whether all integers in it are within ±(2^53-1)."""
     if len(leaf) > LEAF_BYTES_MAX:
         raise MalformedLeaf(f"leaf: expected at most {LEAF_BYTES_MAX} bytes, got {len(leaf)}")
     try:
         value = orjson.loads(leaf)
-        again = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        again, small = _encoded(value)
     except orjson.JSONDecodeError as error:
         raise MalformedLeaf(f"leaf: expected JSON: {error}") from error
     except (orjson.JSONEncodeError, RecursionError) as error:
@@ -134,7 +159,29 @@ def _object_of(leaf: bytes) -> dict[str, Any]:
         missing = [name for name in MEMBERS if name not in value]
         unknown = [name for name in value if name not in MEMBERS]
         raise MalformedLeaf(f"leaf: expected the members of v 1, got missing {missing}, unknown {_shown(unknown)}")
-    return value
+    return value, small
+
+
+def _encoded(value: Any) -> tuple[bytes, bool]:
+    """The sorted encoding, and whether all integers in it are within ±(2^53-1). Raises JSONEncodeError."""
+    try:
+        return orjson.dumps(value, option=_CANONICAL_53), True
+    except orjson.JSONEncodeError:
+        return orjson.dumps(value, option=_CANONICAL), False
+
+
+@lru_cache(maxsize=1024)
+def _is_origin(text: str) -> bool:
+    return _ORIGIN(text) is not None
+
+
+def _check_identity(log: Any, id: Any, kind: Any) -> None:
+    if type(log) is not str or not _ORIGIN(log):
+        _refuse("log", "an origin", log)
+    if type(id) is not str or not _ID(id):
+        _refuse("id", "a UUID of version 4, 5 or 7 in lower case", id)
+    if type(kind) is not str or not _KIND(kind):
+        _refuse("kind", "a kind's name", kind)
 
 
 def _check_chain(run: Any, run_seq: Any, prev: Any) -> None:
@@ -213,21 +260,25 @@ def _check_actor(actor: Any) -> None:
 def _check_commit(commit: Any) -> None:
     if type(commit) is not dict or not commit:
         _refuse("commit", "null or an object that is not empty", commit)
-    for pointer, said in commit.items():
-        try:
-            c, refs = said["c"], said["k"]
-            joined = "\n".join((pointer, c, *refs))
-            # The count shows that no newline is in the parts, so that each part matched as itself.
-            usual = (
-                len(said) == 2
-                and type(refs) is list
-                and joined.count("\n") == 1 + len(refs)
-                and _COMMITTED(joined) is not None
-            )
-        except (KeyError, TypeError):
-            usual = False
-        if not usual:
+    if not _is_usual_commit(commit):
+        for pointer, said in commit.items():
             _check_commitment(pointer, said)
+
+
+def _is_usual_commit(commit: dict[str, Any]) -> bool:
+    try:
+        for pointer, said in commit.items():
+            refs = said["k"]
+            if len(said) != 2 or type(refs) is not list or not refs:
+                return False
+            if _USUAL_POINTER(pointer) is None or _C(said["c"]) is None:
+                return False
+            for ref in refs:
+                if _REF(ref) is None:
+                    return False
+    except (KeyError, TypeError):
+        return False
+    return True
 
 
 def _check_commitment(pointer: str, said: Any) -> None:
@@ -243,6 +294,20 @@ def _check_commitment(pointer: str, said: Any) -> None:
     for ref in refs:
         if type(ref) is not str or not _REF(ref):
             _refuse(f"commit{pointer}.k", "references, one of p r s l a, a colon, 32 hex digits", ref)
+
+
+def _is_usual(data: dict[str, Any]) -> bool:
+    """Whether data has texts, integers and truth values, and objects and lists of these; its names are ASCII."""
+    for member in data.values():
+        kind = type(member)
+        if kind is str or kind is int or kind is bool:
+            continue
+        if kind is dict:
+            if not _PLAIN.issuperset(map(type, member.values())):
+                return False
+        elif kind is not list or not _PLAIN.issuperset(map(type, member)):
+            return False
+    return True
 
 
 def _check_data(data: Any) -> None:
