@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from ledger.leaf import Leaf
 from projections.links import LINKS, Shown, links
+from tests.projections.leaves import COMMITTED, LOG, leaf
 
-LOG = "ledger.example.org/default"
-
-
-def leaf(kind: str, data: dict[str, Any] | None = None, **members: Any) -> Leaf:
-    given: dict[str, Any] = {
-        "v": 1,
-        "log": LOG,
-        "id": "01890a5d-ac96-774b-bcce-b302099a8057",
-        "kind": kind,
-        "schema": 1,
-        "run": "r1",
-        "run_seq": 0,
-        "prev": None,
-        "src": None,
-        "time": None,
-        "recorded": "2026-11-21T03:00:00.000000Z",
-        "source": {"ledger": "test"},
-        "actor": None,
-        "data": data or {},
-        "commit": None,
-        "sig": None,
-    }
-    return Leaf(**{**given, **members})
-
-
-COMMITTED = {"c": "", "k": []}
 AGENT = {"agent": "desk", "version": "1"}
 
 SHOWS = [

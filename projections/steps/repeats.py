@@ -1,0 +1,118 @@
+"""What every span above tells again, or every later message: errors, interrupts, answers. The deepest is kept. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from projections.reading import text
+from projections.steps.merging import Merging, Why, alive, groups
+from projections.steps.told import FROM_OTLP, Told
+
+_ANY: Final = ""  # the class of every error, beside its own: no class is empty
+# What tells most of an error comes first: the exception that was recorded, a log of it, the status of the span.
+_MOST_TELLING: Final = {"span_event": 0, "log": 1, "span": 2}
+
+
+def errors(told: Told, merging: Merging) -> None:
+    """One failure is told by the exception, its log and its span's status, and again by each span that it passed."""
+    _of_one_span(told, merging)
+    _of_spans_above(told, merging)
+
+
+def failed_node(told: Told, at: int) -> str:
+    """What an error entry is about: the event that `of` names, else the span that it was told at."""
+    of = text(told.data(at).get("of"))
+    if of is None:
+        return told.nodes[at]
+    named = told.by_id.get(of)
+    return of if named is None else told.nodes[named]
+
+
+def _class(told: Told, at: int) -> str:
+    """An error's class without its module; _ANY where none is said."""
+    said = text(told.data(at).get("class"))
+    return _ANY if said is None else said.rsplit(".", 1)[-1]
+
+
+def _is_event(told: Told, at: int) -> bool:
+    """Whether a producer told it in our own words: two such errors are two."""
+    return told.came_from(at) not in FROM_OTLP
+
+
+def _of_one_span(told: Told, merging: Merging) -> None:
+    for found in groups(((failed_node(told, at),), at) for at in alive(told, merging, "error")):
+        ranked = sorted(found, key=lambda at: (_MOST_TELLING.get(told.came_from(at) or "", -1), at))
+        first_of_class: dict[str, int] = {}
+        for at in ranked:
+            name = _class(told, at)
+            # A span's status has the class that a convention gave it; the last exception beside it is the same failure.
+            by_status = name == _ANY or (told.came_from(at) == "span" and name not in first_of_class)
+            same = max(first_of_class.values(), default=at) if by_status else first_of_class.setdefault(name, at)
+            if _is_event(told, at) or same == at:
+                first_of_class.setdefault(name, at)
+            else:
+                merging.merge(at, same, "same_error")
+
+
+def _of_spans_above(told: Told, merging: Merging) -> None:
+    """An error is a repeat of one below it that has its class; of any below it, where it says no class."""
+    at_node: dict[str, dict[str, int]] = {}
+    for at in alive(told, merging, "error"):
+        here = at_node.setdefault(failed_node(told, at), {})
+        here.setdefault(_ANY, at)
+        here.setdefault(_class(told, at), at)
+    below: dict[int, list[tuple[int, int]]] = {}
+    for (node, name), above in told.forest.nearest_with(at_node).items():
+        higher = at_node[above][name]
+        if _class(told, higher) == name and not _is_event(told, higher):
+            below.setdefault(higher, []).append((told.forest.depth(node), at_node[node][name]))
+    for higher, lower in sorted(below.items(), key=lambda one: -told.forest.depth(failed_node(told, one[0]))):
+        merging.merge(higher, max(lower)[1], "error_above")
+
+
+def approval_requests(told: Told, merging: Merging) -> None:
+    """One question, told by every span that the interrupt passed: the deepest is kept. A producer's own word goes
+    first."""
+    for same in _of_one_approval(told, merging, "approval_request", ()):
+        ranked = sorted(same, key=lambda at: (not _is_event(told, at), -told.depth(at), at))
+        _merge_what_fits(told, merging, ranked, "same_approval")
+
+
+def approval_decisions(told: Told, merging: Merging) -> None:
+    """One answer, told again by every later message history: the one that names a reviewer is kept, then the first."""
+    for same in _of_one_approval(told, merging, "approval_decision", ("decision",)):
+        ranked = sorted(same, key=lambda at: ("reviewer" not in told.data(at), not _is_event(told, at), at))
+        _merge_what_fits(told, merging, ranked, "same_decision")
+
+
+def _of_one_approval(told: Told, merging: Merging, kind: str, names: Sequence[str]) -> list[list[int]]:
+    """Entries of one approval, or, where none is named, of one call, that have the same in the members named."""
+
+    def key(at: int) -> tuple[object, ...] | None:
+        approval, call = text(told.data(at).get("approval")), told.call(at)
+        if approval is None and call is None:
+            return None
+        of = ("call", call) if approval is None else ("approval", approval)
+        return *of, *(text(told.data(at).get(name)) for name in names)
+
+    return groups((key(at), at) for at in alive(told, merging, kind))
+
+
+def _merge_what_fits(told: Told, merging: Merging, ranked: Sequence[int], why: Why) -> None:
+    """Merge into the first whatever contradicts nothing: another reviewer is another answer, other arguments another
+    question. What producers told in our own words is never merged: two of them are two."""
+    firsts: dict[tuple[str | None, ...], int] = {}
+    for at in ranked:
+        distinct = tuple(text(told.data(at).get(name)) for name in ("arguments", "reviewer"))
+        same = firsts.get(distinct)
+        if same is None and firsts and _contradicts_nothing(distinct, next(iter(firsts))):
+            same = ranked[0]
+        if same is None or _is_event(told, at):
+            firsts.setdefault(distinct, at)
+        else:
+            merging.merge(at, same, why)
+
+
+def _contradicts_nothing(one: Sequence[str | None], other: Sequence[str | None]) -> bool:
+    return all(None in pair or pair[0] == pair[1] for pair in zip(one, other, strict=True))
