@@ -16,8 +16,9 @@ import orjson
 
 from ingest.authority import GATEWAY, Authority, signal_of
 from ingest.errors import Refused
-from ingest.otlp.mapping import map_request
-from ingest.otlp.wire import OVERSIZED_HEADER, TENANT_HEADER, looks_like_json, parse
+from ingest.otlp.mapping import Mapped, map_request
+from ingest.otlp.pieces import requests_in
+from ingest.otlp.wire import OVERSIZED_HEADER, TENANT_HEADER
 from ingest.signatures import SIGNATURE_HEADER, Keys, Signatures
 from ledger.registry import Tenant
 from ledger.seal import Pending, ledger_event
@@ -88,32 +89,51 @@ class Decoder:
             if OVERSIZED_HEADER in named and origin.topic in GATEWAY:
                 raise Refused("too_large", "one span or log record is larger than a record of the gateway may be")
             signal = signal_of(origin.topic)
-            request = parse(signal, value, "json" if looks_like_json(value) else "proto")
+            item = 0
+            for piece, request in requests_in(signal, value):
+                if isinstance(request, Refused):
+                    tenant = self._speaker(origin.topic, speaker)
+                    yield _rejected(tenant, intake, _source(origin, item), piece, headers, key, request)
+                    item += 1
+                    continue
+                for mapped in map_request(signal, request):
+                    pendings = self._of_mapped(origin, mapped, item, speaker, headers, key, intake)
+                    item += len(pendings)
+                    yield from pendings
         except Refused as refusal:
             yield self.refuse(refusal, origin, value, headers, key, intake)
-            return
-        item = 0
-        for mapped in map_request(signal, request):
-            if mapped.refusal is not None:
-                tenant = self._speaker(origin.topic, speaker)
-                yield _rejected(tenant, intake, _source(origin, item), mapped.wire, headers, key, mapped.refusal)
-                item += 1
-            for draft in mapped.drafts:
-                source = _source(origin, item)
-                item += 1
-                event: Event | None = None
-                try:
-                    event = normalize_draft(draft)
-                    tenant = self._authority.tenant_of(origin.topic, event.tenant, speaker)
-                    self._authority.check_kind(origin.topic, event)
-                    yield self._pending(origin, event, tenant, mapped.wire, source, {"vouched": "claimed"})
-                except (Refused, Rejection) as refusal:
-                    rejected_for = (
-                        self._speaker(origin.topic, speaker)
-                        if event is None
-                        else self._tenant(origin.topic, event, speaker)
-                    )
-                    yield _rejected(rejected_for, intake, source, mapped.wire, headers, key, refusal)
+
+    def _of_mapped(
+        self,
+        origin: Origin,
+        mapped: Mapped,
+        item: int,
+        speaker: str | None,
+        headers: Headers,
+        key: bytes | None,
+        intake: str,
+    ) -> list[Pending]:
+        """The entries of one span or log record; `item`: the number of the first."""
+        if mapped.refusal is not None:
+            tenant = self._speaker(origin.topic, speaker)
+            return [_rejected(tenant, intake, _source(origin, item), mapped.wire, headers, key, mapped.refusal)]
+        pendings: list[Pending] = []
+        for draft in mapped.drafts:
+            source = _source(origin, item + len(pendings))
+            event: Event | None = None
+            try:
+                event = normalize_draft(draft)
+                tenant = self._authority.tenant_of(origin.topic, event.tenant, speaker)
+                self._authority.check_kind(origin.topic, event)
+                pendings.append(self._pending(origin, event, tenant, mapped.wire, source, {"vouched": "claimed"}))
+            except (Refused, Rejection) as refusal:
+                whose = (
+                    self._speaker(origin.topic, speaker)
+                    if event is None
+                    else self._tenant(origin.topic, event, speaker)
+                )
+                pendings.append(_rejected(whose, intake, source, mapped.wire, headers, key, refusal))
+        return pendings
 
     def refuse(
         self, refusal: Refused, origin: Origin, value: bytes | None, headers: Headers, key: bytes | None, intake: str

@@ -139,6 +139,16 @@ def test_one_span_that_is_refused_does_not_take_the_others_with_it() -> None:
     assert ExportTraceServiceRequest.FromString(refused.received).resource_spans[0].scope_spans[0].spans == [nameless]
 
 
+def test_one_string_that_is_not_utf8_does_not_take_other_runs_with_it() -> None:
+    value = request(span(1), span(2, attribute("k", "marked")), span(3)).replace(b"marked", b"\xff\xfe\xfd\xfc\xfb\xfa")
+    pendings = decode(value, (TENANT_HEADER, b"acme"))
+    assert sorted(said(pendings)) == [("p/acme", "rejected: not_otlp"), ("p/acme", "span"), ("p/acme", "span")]
+    assert [one.source["item"] for one in pendings] == [0, 1, 2]
+    (refused,) = (one for one in pendings if one.event.kind == "rejected")
+    assert b"\xff\xfe\xfd\xfc\xfb\xfa" in refused.received
+    assert span(1).span_id not in refused.received
+
+
 @pytest.mark.parametrize("kind", ["intake", "kill_switch", "violation", "conflict", "policy_published"])
 def test_no_span_says_what_only_the_ledger_operators_or_projections_say(kind: str) -> None:
     pendings = decode(request(span(1, attribute("tallystick.kind", kind))), (TENANT_HEADER, b"acme"))
