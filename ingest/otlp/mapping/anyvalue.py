@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
+from jiter import LosslessFloat
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from schemas.values import INTEGER_MAX
@@ -78,6 +79,8 @@ def json_text(value: Value) -> bytes:
         if len(value) == 1 and not _MARKS.isdisjoint(value):
             return _pairs(value.items())
         return b"{%b}" % b",".join([b"%b:%b" % (orjson.dumps(key), json_text(item)) for key, item in value.items()])
+    if kind is LosslessFloat:  # out of a JSON text, with its digits
+        return str(value).encode()
     if kind is bytes:
         return b'{"bytes":"%b"}' % b64encode(value)
     return _pairs(value) if kind is Pairs else b"null"

@@ -7,18 +7,16 @@ alone, without schema URLs (a Collector may add or change those). The id of a lo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from ingest.otlp.mapping.anyvalue import json_text, read_attributes
-
-Record = Span | LogRecord
 
 _FIRST, _SECOND = b"\x0a", b"\x12"  # the tags of length-delimited fields 1 and 2
 
@@ -28,40 +26,56 @@ class Origin:
     """A resource and a scope. `resource` are the resource's attributes; `scope_name` tells the instrumentation."""
 
     resource: dict[str, Any]
-    resource_extra: list[tuple[str, bytes]]  # repeated attributes, dropped count, schema URL
+    resource_rest: dict[str, Any]  # repeated attributes, dropped count, schema URL
     scope_name: str
-    scope_raw: bytes | None  # the scope as JSON, for /raw
+    scope_said: dict[str, Any]
+    dropped: int  # attributes that the resource and the scope say they lost
     resource_wire: bytes
     scope_wire: bytes
+    raw_known: dict[frozenset[str], list[tuple[str, bytes]]] = field(default_factory=dict)
 
     def wire(self, record: bytes) -> bytes:
         """The bytes of a request with this resource, this scope and the one record."""
         scoped = self.scope_wire + _field(_SECOND, record)
         return _field(_FIRST, self.resource_wire + _field(_SECOND, scoped))
 
+    def raw(self, without: frozenset[str]) -> list[tuple[str, bytes]]:
+        """Resource and scope as /raw has them: all that they said but these attributes (persons, who stand as
+        references)."""
+        raw = self.raw_known.get(without)
+        if raw is None:
+            said = {name: value for name, value in self.resource.items() if name not in without}
+            resource = {"attributes": said, **self.resource_rest} if said else self.resource_rest
+            raw = [("otlp:resource", json_text(resource))] if resource else []
+            if self.scope_said:
+                raw.append(("otlp:scope", json_text(self.scope_said)))
+            self.raw_known[without] = raw
+        return raw
 
-def origins(container: ResourceSpans | ResourceLogs) -> Iterator[tuple[Origin, Any]]:
-    """Each scope of this resource with its spans or log records."""
+
+def origins(container: Any) -> Iterator[tuple[Origin, Any]]:
+    """Each scope of this `ResourceSpans` or `ResourceLogs`, with its spans or log records."""
     resource = container.resource
     attributes, repeated = read_attributes(resource.attributes)
-    extra = [(f"repeated/{at}/{name}", json_text(value)) for at, (name, value) in enumerate(repeated)]
-    if resource.dropped_attributes_count:
-        extra.append(("dropped_attributes_count", b"%d" % resource.dropped_attributes_count))
-    if container.schema_url:
-        extra.append(("schema_url", json_text(container.schema_url)))
+    rest: dict[str, Any] = {
+        "repeated_attributes": [list(pair) for pair in repeated],
+        "dropped_attributes_count": resource.dropped_attributes_count,
+        "schema_url": container.schema_url,
+    }
     resource_wire = _field(_FIRST, _bytes(resource)) if container.HasField("resource") else b""
-    scopes = container.scope_spans if isinstance(container, ResourceSpans) else container.scope_logs
-    for scoped in scopes:
+    is_spans = isinstance(container, ResourceSpans)
+    for scoped in container.scope_spans if is_spans else container.scope_logs:
         scope = scoped.scope
         origin = Origin(
             attributes,
-            extra,
+            _present(rest),
             scope.name,
-            _scope_raw(scope, scoped.schema_url),
+            _scope_said(scope, scoped.schema_url),
+            resource.dropped_attributes_count + scope.dropped_attributes_count,
             resource_wire,
             _field(_FIRST, _bytes(scope)) if scoped.HasField("scope") else b"",
         )
-        yield origin, scoped.spans if isinstance(container, ResourceSpans) else scoped.log_records
+        yield origin, scoped.spans if is_spans else scoped.log_records
 
 
 def span_bytes(span: Span) -> bytes:
@@ -82,18 +96,22 @@ def _bytes(message: Resource | InstrumentationScope) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def _scope_raw(scope: InstrumentationScope, schema_url: str) -> bytes | None:
+def _scope_said(scope: InstrumentationScope, schema_url: str) -> dict[str, Any]:
     attributes, repeated = read_attributes(scope.attributes)
-    said: dict[str, Any] = {
-        "name": scope.name,
-        "version": scope.version,
-        "attributes": attributes,
-        "repeated_attributes": [[name, value] for name, value in repeated],
-        "dropped_attributes_count": scope.dropped_attributes_count,
-        "schema_url": schema_url,
-    }
-    present = {name: value for name, value in said.items() if value}
-    return json_text(present) if present else None
+    return _present(
+        {
+            "name": scope.name,
+            "version": scope.version,
+            "attributes": attributes,
+            "repeated_attributes": [list(pair) for pair in repeated],
+            "dropped_attributes_count": scope.dropped_attributes_count,
+            "schema_url": schema_url,
+        }
+    )
+
+
+def _present(said: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in said.items() if value}
 
 
 @lru_cache(maxsize=1024)

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from ingest.otlp.mapping.anyvalue import json_text
+from ingest.otlp.mapping.events import MessageEvents
+from ingest.otlp.mapping.forms import content
+from schemas.event import Content
 from schemas.raw import escape
 
 T = TypeVar("T")
@@ -16,23 +19,32 @@ _RESERVED: Final = ("/", "ce:", "otlp:")
 
 
 class Said:
-    """Attributes and what was read out of them (`more`: members of JSON-valued attributes, under `attribute.member`).
+    """Attributes, and what conventions read out of them (`more`: a JSON attribute's members, rebuilt lists, events).
 
-    `first` takes a value by precedence and marks the names it came from; what is not marked is `unused`.
+    Taking a value marks the attributes that it came from (`behind` tells them for `more`); what is not marked is
+    `unused`. An attribute itself counts before what stands under the same name in `more`.
     """
 
-    __slots__ = ("attributes", "more", "repeated", "used")
+    __slots__ = ("attributes", "behind", "more", "repeated", "used")
 
     def __init__(self, attributes: dict[str, Any], repeated: Sequence[tuple[str, Any]] = ()) -> None:
         self.attributes = attributes
         self.repeated = repeated
         self.more: dict[str, Any] = {}
+        self.behind: dict[str, Iterable[str]] = {}
         self.used: set[str] = set()
 
-    def first(self, names: Iterable[str], form: Form[T]) -> T | None:
+    def get(self, name: str) -> Any:
+        """The value as it came, without taking it."""
+        attributes = self.attributes
+        return attributes[name] if name in attributes else self.more.get(name)
+
+    def first(self, names: Sequence[str], form: Form[T]) -> T | None:
         """The first value among these names that has the form. A later name with an equal value counts as used too;
         one that says something else stays for /raw."""
         attributes, more = self.attributes, self.more
+        if attributes.keys().isdisjoint(names) and more.keys().isdisjoint(names):
+            return None  # most names of most fields: asked at once
         found: T | None = None
         for name in names:
             if name in attributes:
@@ -47,8 +59,34 @@ class Said:
                 found = value
             elif value != found:
                 continue
-            self.used.add(name)
+            self._use(name)
         return found
+
+    def peek(self, names: Iterable[str], form: Form[T]) -> T | None:
+        """As `first`, but what it came from stays for /raw too: the value says less than the attribute does."""
+        for name in names:
+            value = self.get(name)
+            if value is not None and (found := form(value)) is not None:
+                return found
+        return None
+
+    def content(self, pointer: str, names: Sequence[str], *, as_json: bool = False) -> Content | None:
+        """The first of these that is there, as content with its exact text. An empty one says nothing."""
+        if self.attributes.keys().isdisjoint(names) and self.more.keys().isdisjoint(names):
+            return None
+        for name in names:
+            value = self.get(name)
+            if value is not None and value != "":
+                self._use(name)
+                if type(value) is MessageEvents:
+                    value = value.take(self.used)
+                return content(pointer, value, as_json=as_json)
+        return None
+
+    def _use(self, name: str) -> None:
+        self.used.add(name)
+        if name not in self.attributes:
+            self.used.update(self.behind.get(name, ()))
 
     def unused(self) -> list[tuple[str, bytes]]:
         """What no rule took, as /raw has it."""

@@ -1,59 +1,198 @@
-"""Spans: one draft of a span's own kind, and those of what it plainly contains."""
+"""Spans: the draft of a span's own kind, and those of what the span plainly contains."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from ingest.otlp.mapping import calls, conventions, direct, errors, gaps, judgements, runs
 from ingest.otlp.mapping.anyvalue import json_text, read_attributes
+from ingest.otlp.mapping.classify import Role, classify
+from ingest.otlp.mapping.conventions import genai, google_adk, pydantic_ai
+from ingest.otlp.mapping.events import SpanEvent, raw_events, read_events
+from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.origin import Origin
 from ingest.otlp.mapping.said import Said
 from ingest.otlp.mapping.times import latency_us, timestamp_of
 from schemas.errors import Rejection
 from schemas.event import Draft
 from schemas.ids import span_id as id_of_span
-from schemas.values import is_run_id
 
-_KINDS: Final = {
-    "chat": "model_call",
-    "generate_content": "model_call",
-    "text_completion": "model_call",
-    "embeddings": "model_call",
-    "execute_tool": "tool_call",
-    "retrieval": "retrieval",
-    "LLM": "model_call",
-    "EMBEDDING": "model_call",
-    "TOOL": "tool_call",
-    "RETRIEVER": "retrieval",
+_LEAVES: Final[dict[Role, Callable[[Item], Draft]]] = {
+    "model_call": calls.model_call,
+    "tool_call": calls.tool_call,
+    "retrieval": calls.retrieval,
+    "policy_decision": judgements.policy_decision,
+    "validator": judgements.validator,
 }
 
 
 def span_drafts(origin: Origin, span: Span, wire: bytes) -> list[Draft]:
-    """The span's own draft first. Raises Rejection `bad_id` for a span without valid ids."""
+    """The span's own draft first. Raises Rejection `bad_id` for a span without valid ids, `schema` for a tenant or data
+    subjects that can't be."""
+    item = _item(origin, span)
+    conventions.read(item)
+    item.begin()
+    failures, interrupted = errors.split_exceptions(item)
+    role = classify(item.said, item.name, origin.scope_name)
+    own = _own(item, role)
+    _derive(item, role, own, failures, interrupted)
+    gaps.gaps(item, (_dropped_attributes(span, item), span.dropped_events_count, span.dropped_links_count))
+    own.raw += _raw(item, span)
+    return [own, *item.derived]
+
+
+def _item(origin: Origin, span: Span) -> Item:
     if len(span.trace_id) != 16 or not any(span.trace_id):
         raise Rejection("bad_id", "trace_id: expected 16 bytes, not all zero")
     if len(span.span_id) != 8 or not any(span.span_id):
         raise Rejection("bad_id", "span_id: expected 8 bytes, not all zero")
-    trace, own = span.trace_id.hex(), span.span_id.hex()
-    attributes, repeated = read_attributes(span.attributes)
-    said = Said(attributes, repeated)
-    word: Any = attributes.get("gen_ai.operation.name") or attributes.get("openinference.span.kind")
-    kind = _KINDS.get(word, "span") if type(word) is str else "span"
-    run = attributes.get("tallystick.run_id") or origin.resource.get("tallystick.run_id")
-    draft = Draft(id_of_span(trace, own), kind, "span", run=run if is_run_id(run) else trace)
-    draft.tenant = origin.resource.get("tallystick.tenant")
-    draft.time = timestamp_of(span.start_time_unix_nano)
-    draft.data["trace"] = {"trace_id": trace, "span_id": own}
-    if len(span.parent_span_id) == 8:
-        parent = span.parent_span_id.hex()
-        draft.data["trace"]["parent_span_id"] = parent
-        draft.data["parent"] = id_of_span(trace, parent)
-    latency = latency_us(span.start_time_unix_nano, span.end_time_unix_nano)
-    if latency is not None:
-        draft.data["latency_us"] = latency
-    if kind == "span":
-        draft.data["name"] = span.name or "unnamed"
-    draft.raw = said.unused()
-    draft.raw.append(("otlp:resource", json_text(origin.resource)))
-    return [draft]
+    trace_id, own = span.trace_id.hex(), span.span_id.hex()
+    trace = {"trace_id": trace_id, "span_id": own}
+    parent = None
+    if len(span.parent_span_id) == 8 and any(span.parent_span_id):
+        trace["parent_span_id"] = span.parent_span_id.hex()
+        parent = id_of_span(trace_id, trace["parent_span_id"])
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    return Item(
+        origin,
+        Said(*read_attributes(span.attributes)),
+        span.name,
+        "span",
+        id_of_span(trace_id, own),
+        f"otlp\n{trace_id}\n{own}",
+        trace,
+        parent,
+        timestamp_of(start),
+        end=timestamp_of(end),
+        start_ns=start,
+        latency_us=latency_us(start, end),
+        failed=span.status.code == Status.STATUS_CODE_ERROR,
+        status_message=span.status.message,
+        is_root=parent is None,
+        events=read_events(span) if span.events else [],
+    )
+
+
+def _own(item: Item, role: Role) -> Draft:
+    """The draft with the span's own id."""
+    said = item.said
+    told = direct.kind_said(said.attributes, "")
+    if told is not None:
+        said.used.add(direct.KIND)
+        own = item.draft(told)
+    elif role == "tool_call" and _asks_approval(said):
+        own = judgements.approval_of_span(item, None)
+    elif role == "tool_call" and google_adk.confirmation(said) == "rejected":
+        own = judgements.approval_of_span(item, "reject")
+    elif role in _LEAVES:
+        own = _LEAVES[role](item)
+    elif role in ("memory_read", "memory_write", "memory_delete"):
+        own = calls.memory(item, role)
+    elif role in ("agent", "workflow") and item.is_root:
+        own = runs.run_finished(item)
+    elif role in ("agent", "workflow", "handoff"):
+        own = runs.delegation(item, role)
+    else:
+        own = runs.plain_span(item, role)
+    calls.told_by_kind(item)
+    direct.apply(own, said.attributes, said.used)
+    return own
+
+
+def _asks_approval(said: Said) -> bool:
+    return said.attributes.get(pydantic_ai.DEFERRAL) == "ApprovalRequired" or google_adk.confirmation(said) == "asked"
+
+
+def _derive(item: Item, role: Role, own: Draft, failures: list[SpanEvent], interrupted: list[SpanEvent]) -> None:
+    """What follows from the span besides its own kind."""
+    if item.is_root and own.kind != "run_started" and (own.kind == "run_finished" or runs.has_envelope(item)):
+        runs.run_started(item)
+    if role == "agent" or role == "workflow":
+        judgements.answered_calls(item)
+        judgements.deferred_calls(item)
+    elif "input.value" in item.said.attributes:
+        judgements.answered_calls(item)
+    errors.interrupts(item, interrupted)
+    errors.errors(item, failures)
+    judgements.retries(item)
+    judgements.routing(item)
+    judgements.feedback(item)
+    for event in item.events:
+        _event(item, event)
+
+
+def _event(item: Item, event: SpanEvent) -> None:
+    """An event that is of a kind itself."""
+    told = direct.kind_said(event.attributes, event.name)
+    if told is not None:
+        kind = told
+    elif event.name == genai.EVALUATION_RESULT:
+        kind = "validator"
+    elif event.name == genai.GUARDRAIL_RESULT:
+        kind = "policy_decision"
+    else:
+        return
+    if item.full:
+        return
+    draft = item.derive(kind, "span_event", timestamp_of(event.time_ns))
+    said = Said(event.attributes)
+    if told is None:
+        (judgements.evaluate if kind == "validator" else judgements.judge)(said, draft)
+    item.said.used.update(event.key(name) for name in said.used)
+    if told is not None:
+        item.said.used.add(event.key(direct.KIND))
+    direct.apply(draft, event.attributes, item.said.used, event.key(""))
+
+
+def _dropped_attributes(span: Span, item: Item) -> int:
+    """Attributes that the span, its events, its links, its resource and its scope say they lost."""
+    lost: int = span.dropped_attributes_count + item.origin.dropped
+    lost += sum(event.dropped for event in item.events)
+    return lost + sum(link.dropped_attributes_count for link in span.links) if span.links else lost
+
+
+def _raw(item: Item, span: Span) -> list[tuple[str, bytes]]:
+    """What the span said that no rule took: attributes under their names, the rest under names of `otlp:`."""
+    raw = item.said.unused()
+    if item.events:
+        raw.append(("otlp:events", raw_events(item.events, item.said.used)))
+    if span.links:
+        raw.append(("otlp:links", json_text([_link(link) for link in span.links])))
+    rest: dict[str, Any] = {"kind": span.kind}
+    if span.flags:
+        rest["flags"] = span.flags
+    if span.trace_state:
+        rest["trace_state"] = span.trace_state
+    if span.status.code:
+        rest["status"] = span.status.code
+    if span.status.message and "<status message>" not in item.said.used:
+        rest["status_message"] = span.status.message
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    rest["start_time_unix_nano"], rest["end_time_unix_nano"] = start, end
+    if len(item.name) > 0:
+        rest["name"] = item.name
+    if span.parent_span_id and "parent_span_id" not in item.trace:
+        rest["parent_span_id"] = span.parent_span_id
+    for name in ("dropped_attributes_count", "dropped_events_count", "dropped_links_count"):
+        if count := getattr(span, name):
+            rest[name] = count
+    raw.append(("otlp:span", json_text(rest)))
+    raw += item.origin.raw(item.resource_used)
+    return raw
+
+
+def _link(link: Span.Link) -> dict[str, Any]:
+    attributes, repeated = read_attributes(link.attributes)
+    told: dict[str, Any] = {
+        "trace_id": link.trace_id.hex(),
+        "span_id": link.span_id.hex(),
+        "trace_state": link.trace_state,
+        "attributes": attributes,
+        "repeated_attributes": [list(pair) for pair in repeated],
+        "dropped_attributes_count": link.dropped_attributes_count,
+        "flags": link.flags,
+    }
+    return {name: value for name, value in told.items() if value}

@@ -1,0 +1,194 @@
+"""Source to kind (events.md): what a span is, from its own attributes and name alone.
+
+A role names the kind, or what decides between kinds once the span's place is known: `agent` and `workflow` become
+run_finished where the span is a root and delegation where it isn't.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from ingest.otlp.mapping.conventions import google_adk
+from ingest.otlp.mapping.said import Said
+
+Role = Literal[
+    "model_call",
+    "tool_call",
+    "retrieval",
+    "memory_read",
+    "memory_write",
+    "memory_delete",
+    "policy_decision",
+    "validator",
+    "agent",
+    "workflow",
+    "handoff",
+    "structure",
+    "other",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An attribute that says what a span is, and what its values mean."""
+
+    attribute: str
+    roles: dict[str, Role]
+
+
+# In the order in which they are asked. LangSmith's comes first: it also writes `gen_ai.operation.name`, where a
+# retriever is `embeddings` and a prompt is `chat`.
+SOURCES: Final[tuple[Source, ...]] = (
+    Source("logfire.span_type", {"pending_span": "structure"}),
+    Source(
+        "langsmith.span.kind",
+        {
+            "llm": "model_call",
+            "embedding": "model_call",
+            "tool": "tool_call",
+            "retriever": "retrieval",
+            "chain": "structure",
+            "prompt": "structure",
+            "parser": "structure",
+        },
+    ),
+    Source(
+        "gen_ai.operation.name",
+        {
+            "chat": "model_call",
+            "generate_content": "model_call",
+            "text_completion": "model_call",
+            "embeddings": "model_call",
+            "chat.completions": "model_call",
+            "text.completions": "model_call",
+            "completion": "model_call",
+            "embedding": "model_call",
+            "execute_tool": "tool_call",
+            "retrieval": "retrieval",
+            "search_memory": "memory_read",
+            "create_memory": "memory_write",
+            "update_memory": "memory_write",
+            "upsert_memory": "memory_write",
+            "delete_memory": "memory_delete",
+            "apply_guardrail": "policy_decision",
+            "guardrail": "policy_decision",
+            "guardrail_check": "policy_decision",
+            "invoke_agent": "agent",
+            "invoke_workflow": "workflow",
+            "invoke_swarm": "workflow",
+            "invoke_graph": "workflow",
+            "handoff": "handoff",
+            "agent_handoff": "handoff",
+            "create_agent": "structure",
+            "fetch_response": "structure",
+            "plan": "structure",
+            "create_memory_store": "structure",
+            "delete_memory_store": "structure",
+        },
+    ),
+    Source(
+        "openinference.span.kind",
+        {
+            "LLM": "model_call",
+            "EMBEDDING": "model_call",
+            "TOOL": "tool_call",
+            "RETRIEVER": "retrieval",
+            "RERANKER": "retrieval",
+            "GUARDRAIL": "policy_decision",
+            "EVALUATOR": "validator",
+            "AGENT": "agent",
+            "CHAIN": "structure",
+            "PROMPT": "structure",
+        },
+    ),
+    Source(
+        "mcp.method.name",
+        {"tools/call": "tool_call", "resources/read": "retrieval"},
+    ),
+    Source(
+        "llm.request.type",
+        {"chat": "model_call", "completion": "model_call", "embedding": "model_call", "rerank": "retrieval"},
+    ),
+    Source(
+        "traceloop.span.kind",
+        {
+            "tool": "tool_call",
+            "agent": "agent",
+            "workflow": "workflow",
+            "task": "structure",
+            "handoff": "handoff",
+            "guardrail": "policy_decision",
+        },
+    ),
+    Source(
+        "ai.operationId",
+        {
+            "ai.generateText.doGenerate": "model_call",
+            "ai.streamText.doStream": "model_call",
+            "ai.generateObject.doGenerate": "model_call",
+            "ai.streamObject.doStream": "model_call",
+            "ai.embed.doEmbed": "model_call",
+            "ai.embedMany.doEmbed": "model_call",
+            "ai.toolCall": "tool_call",
+            "ai.generateText": "structure",
+            "ai.streamText": "structure",
+            "ai.generateObject": "structure",
+            "ai.streamObject": "structure",
+            "ai.embed": "structure",
+            "ai.embedMany": "structure",
+        },
+    ),
+)
+
+# Spans that are told by their name alone, under an instrumentation scope that begins so.
+NAMED: Final[tuple[tuple[str, re.Pattern[str], Role], ...]] = (
+    ("agent_framework", re.compile(r"workflow\.run"), "workflow"),
+    (google_adk.SCOPE, re.compile(r"call_llm"), "model_call"),
+    (google_adk.SCOPE, re.compile(r"invocation"), "workflow"),
+    (google_adk.SCOPE, re.compile(r"agent_run \[.+\]"), "agent"),
+)
+# A span with a model and token counts is a model call, whatever else it leaves unsaid (rule 7).
+_MODELS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.model_name")
+_COUNTS: Final = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
+_HANDOFF = re.compile(r"(?i:handoff to )(.+)", re.DOTALL)
+_FINAL_ANSWERS: Final = frozenset({"final_answer", "FinalAnswerTool"})
+
+
+def classify(said: Said, name: str, scope: str) -> Role:
+    """The role of a span with this name, from this instrumentation scope."""
+    role = _said_role(said) or _named_role(name, scope)
+    if role == "tool_call":
+        tool = said.get("gen_ai.tool.name") or said.get("tool.name")
+        if handoff_to(name) is not None:
+            return "handoff"
+        if type(tool) is str and (tool == google_adk.MERGED or (tool in _FINAL_ANSWERS and "smolagents" in scope)):
+            return "structure"
+    if role is None:
+        get = said.attributes.get
+        counted = any(get(name) is not None for name in _MODELS) and any(get(name) is not None for name in _COUNTS)
+        return "model_call" if counted else "other"
+    return role
+
+
+def handoff_to(name: str) -> str | None:
+    """The agent in `handoff to X` (rule 4)."""
+    match = _HANDOFF.fullmatch(name)
+    return match[1] if match else None
+
+
+def _said_role(said: Said) -> Role | None:
+    get = said.attributes.get
+    for source in SOURCES:
+        told: Any = get(source.attribute)
+        if type(told) is str and (role := source.roles.get(told)) is not None:
+            return role
+    return None
+
+
+def _named_role(name: str, scope: str) -> Role | None:
+    for scope_begins, pattern, role in NAMED:
+        if scope.startswith(scope_begins) and pattern.fullmatch(name):
+            return role
+    return None

@@ -1,0 +1,29 @@
+"""Google ADK: a tool that needs confirmation is "called" without running. Its response says so in a fixed text, first
+when it asks and again when it was refused."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from ingest.otlp.mapping import forms
+from ingest.otlp.mapping.said import Said
+
+SCOPE: Final = "gcp.vertex.agent"
+MERGED: Final = "(merged tools)"  # a span around parallel calls that are told by their own spans
+_ASKS: Final = "This tool call requires confirmation, please approve or reject."
+_REFUSED: Final = "This tool call is rejected."
+_RESPONSES: Final = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result")
+
+
+def confirmation(said: Said) -> Literal["asked", "rejected"] | None:
+    """Whether this tool call only asked to be confirmed, or was refused."""
+    for name in _RESPONSES:
+        told = said.attributes.get(name)
+        if type(told) is str and "This tool call" in told and len(told) < 1024:
+            response = forms.json_object(told) or {}
+            error = response.get("error")
+            if error == _ASKS:
+                return "asked"
+            if error == _REFUSED:
+                return "rejected"
+    return None

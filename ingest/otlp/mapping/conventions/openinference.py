@@ -1,0 +1,79 @@
+"""OpenInference (Phoenix): the JSON in `metadata` and `llm.invocation_parameters`, LangChain's tool messages, the first
+token's event, and feedback that people and evaluators left on a span."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ingest.otlp.mapping import forms
+from ingest.otlp.mapping.item import Item
+from ingest.otlp.mapping.said import Said
+
+_METADATA: Final = (
+    "thread_id",
+    "session_id",
+    "user_id",
+    "lc_agent_name",
+    "langgraph_step",
+    "ls_provider",
+    "ls_model_name",
+    "ls_vector_store_provider",
+    "ls_retriever_name",
+)
+_PARAMETERS: Final = ("model", "model_name")
+_FIRST_TOKEN: Final = "First Token Stream Event"  # noqa: S105 - the name of a span event
+
+
+def read(said: Said) -> None:
+    attributes = said.attributes
+    if "metadata" in attributes:
+        _members(said, "metadata", _METADATA)
+    if "llm.invocation_parameters" in attributes:
+        _members(said, "llm.invocation_parameters", _PARAMETERS)
+    if attributes.get("openinference.span.kind") == "TOOL":
+        _tool_message(said, attributes.get("output.value"))
+
+
+def read_events(item: Item) -> None:
+    """The time of the first token, which OpenInference tells by an event."""
+    for event in item.events:
+        if event.name == _FIRST_TOKEN and item.start_ns and event.time_ns >= item.start_ns:
+            item.said.more["gen_ai.response.time_to_first_chunk"] = (event.time_ns - item.start_ns) / 1_000_000_000
+            return
+
+
+def feedback(said: Said) -> list[dict[str, Any]]:
+    """Annotations and evaluations of the span: each a set of `name`, `label`, `score`, `annotator_kind`, ….
+
+    They come as flattened lists (`annotations.0.annotation.name`).
+    """
+    found: list[dict[str, Any]] = []
+    for list_name, item_name in (("<annotations.N>", "annotation"), ("<evaluations.N>", "evaluation")):
+        items = said.more.get(list_name)
+        if type(items) is list:
+            found += [told for item in items if type(item) is dict and type(told := item.get(item_name)) is dict]
+            said.used.update(said.behind[list_name])
+    return found
+
+
+def _members(said: Said, attribute: str, names: tuple[str, ...]) -> None:
+    found = forms.json_object(said.attributes[attribute])
+    if found is not None:
+        for name in names:
+            if name in found:
+                said.more[f"{attribute}.{name}"] = found[name]
+
+
+def _tool_message(said: Said, output: Any) -> None:
+    """LangChain's instrumentation writes a tool's result as the tool message: it names the call and how it went."""
+    if type(output) is not str or '"tool_call_id"' not in output:
+        return
+    message = forms.json_object(output)
+    if message is None:
+        return
+    if type(message.get("data")) is dict:
+        message = message["data"]
+    elif type(message.get("kwargs")) is dict:
+        message = message["kwargs"]
+    said.more["<output.value: tool_call_id>"] = message.get("tool_call_id")
+    said.more["<output.value: status>"] = message.get("status")

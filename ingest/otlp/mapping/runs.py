@@ -1,0 +1,140 @@
+"""Runs and agents: what began and ended, with which envelope, who handed to whom; and spans without a kind of their
+own."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from ingest.otlp.mapping import forms
+from ingest.otlp.mapping import precedence as names
+from ingest.otlp.mapping.calls import prompt_of
+from ingest.otlp.mapping.classify import Role, handoff_to
+from ingest.otlp.mapping.conventions import pydantic_ai
+from ingest.otlp.mapping.item import Item
+from ingest.otlp.mapping.members import fill
+from schemas.event import Draft
+
+_AGENT_NAMES: Final = re.compile(r"invoke_agent (.+)|agent_run \[(.+)\]|(.+)\.run", re.DOTALL)
+_CANCELLED: Final = frozenset({"CancelledError", "KeyboardInterrupt", "GeneratorExit"})
+
+# The envelope of a run: what the item says, else its resource.
+ENVELOPE: Final[tuple[tuple[str, names.Names, Any], ...]] = (
+    ("workflow", names.WORKFLOW, forms.name),
+    (
+        "environment",
+        ("tallystick.environment", "deployment.environment.name", "deployment.environment"),
+        forms.OneOf(frozenset({"production", "staging", "development", "test"})),
+    ),
+    ("owner", ("tallystick.owner",), forms.name),
+    (
+        "autonomy",
+        ("tallystick.autonomy",),
+        forms.OneOf(frozenset({"observe", "draft", "execute_with_approval", "execute"})),
+    ),
+    ("contract", ("tallystick.contract",), forms.digest),
+    ("policy_bundle", ("tallystick.policy_bundle",), forms.digest),
+    ("budget", ("tallystick.budget",), forms.open_object),
+    ("parent_run", ("tallystick.parent_run",), forms.run_id),
+    ("root_run", ("tallystick.root_run",), forms.run_id),
+    ("depth", ("tallystick.depth",), forms.count),
+    ("release", ("tallystick.release",), forms.label),
+    ("trace_level", ("tallystick.trace_level",), forms.label),
+)
+# Of these, any that is said makes a root span of any kind the start of a run.
+_EXPLICIT: Final = tuple(name for _, source, _ in ENVELOPE for name in source if name.startswith("tallystick."))
+
+
+def run_finished(item: Item) -> Draft:
+    """The root agent's or workflow's own entry: at its end."""
+    draft = item.draft("run_finished")
+    draft.time = item.end
+    fill(item.said, draft, "run_finished")
+    draft.data["status"] = _outcome(item)
+    if item.latency_us is not None:
+        draft.data["total_latency_us"] = item.latency_us
+    return draft
+
+
+def run_started(item: Item) -> None:
+    """What a root span says of its run's beginning, at its start."""
+    draft = item.derive("run_started")
+    data = draft.data
+    data.pop("parent", None)
+    for member, source, form in ENVELOPE:
+        value = item.envelope(source, form)
+        if value is not None:
+            data[member] = value
+    fill(item.said, draft, "run_started")
+    model = item.envelope(("tallystick.model",), forms.name)
+    if model is not None:
+        data["model"] = model
+    prompt = prompt_of(item)
+    if prompt:
+        data["prompt"] = prompt
+    system = item.envelope(("tallystick.work_item.system",), forms.label)
+    reference = item.envelope(("tallystick.work_item.id",), forms.label)
+    if system is not None and reference is not None:
+        data["work_item"] = {"system": system, "id": reference}
+    tools = item.said.peek(names.TOOLS_OFFERED, forms.tool_names)
+    if tools is not None:
+        data["tool_schemas"] = [{"name": tool} for tool in tools]
+
+
+def has_envelope(item: Item) -> bool:
+    """Whether the item or its resource plainly describes a run."""
+    attributes, resource = item.said.attributes, item.origin.resource
+    return any(name in attributes or name in resource for name in _EXPLICIT)
+
+
+def delegation(item: Item, role: Role) -> Draft:
+    """An agent or workflow inside another span, or a handoff. Its actor is who delegates, where that is told; the
+    agent that the span names is whom it went to."""
+    draft = item.draft("delegation")
+    said, data = item.said, draft.data
+    own = dict(draft.actor)
+    own.pop("agent", None)
+    giver = said.first(("gen_ai.handoff.from_agent", "graph.node.parent_id"), forms.name)
+    if role == "handoff":
+        to = handoff_to(item.name)
+        if to is not None:
+            data["to_agent"] = to[: forms.NAME_CHARACTERS_MAX]
+            if said.attributes.get("openinference.span.kind") == "TOOL":
+                giver = giver or said.first(("input.value",), forms.name)
+                said.first(("output.value",), forms.Equal(forms.name, to))
+    elif role == "workflow":
+        name = said.first(names.WORKFLOW[1:], forms.name)
+        if name is not None:
+            data["to_agent"] = name
+    fill(said, draft, "delegation")
+    if "to_agent" not in data:
+        match = _AGENT_NAMES.fullmatch(item.name)
+        told = next((part for part in match.groups() if part), item.name) if match else item.name
+        name = said.first(("traceloop.entity.name",), forms.name) or forms.name(told)
+        if name is not None:
+            data["to_agent"] = name
+    giver = giver or forms.service(item.origin.resource.get("service.name"))
+    if giver is not None and giver != data.get("to_agent"):
+        own["agent"] = giver
+    draft.actor = own
+    return draft
+
+
+def plain_span(item: Item, role: Role) -> Draft:
+    """What has no kind of its own: structure, or nothing that an agent does."""
+    draft = item.draft("span")
+    data = draft.data
+    if item.name:
+        data["name"] = item.name[: forms.NAME_CHARACTERS_MAX]
+    data["class"] = "structure" if role == "structure" else "other"
+    data["status"] = "error" if item.failed else "ok"
+    if item.latency_us is not None:
+        data["latency_us"] = item.latency_us
+    return draft
+
+
+def _outcome(item: Item) -> str:
+    if item.failed:
+        told = item.error_class or ""
+        return "aborted" if told.rpartition(".")[2] in _CANCELLED else "failure"
+    return "handed_over" if pydantic_ai.deferred(item.said) else "success"
