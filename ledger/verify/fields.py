@@ -29,14 +29,17 @@ COLUMNS = "index, pointers, types, sealed"
 
 CIPHERS_CACHED_MAX = 50_000  # about 40 MB
 
-_COMMIT_PREFIX = lp(COMMIT_DOMAIN)
 _INNER = bytes(value ^ 0x36 for value in range(256))
 _OUTER = bytes(value ^ 0x5C for value in range(256))
-_INNER_PAD, _OUTER_PAD = b"\x36" * 32, b"\x5c" * 32  # what a 32-byte key leaves of SHA-256's 64-byte block
+# What a 32-byte key leaves of SHA-256's 64-byte block; inside, what every message begins with follows.
+_INNER_PREFIX, _OUTER_PAD = b"\x36" * 32 + lp(COMMIT_DOMAIN), b"\x5c" * 32
 
 _HEAD = struct.Struct(">hiqi")  # count of fields; length of index, index; length of pointers
 _HEAD_BYTES = _HEAD.size
 _INT32 = struct.Struct(">i")
+_ARRAY_HEAD = struct.Struct(">iiIii")  # dimensions, whether with nulls, type of the elements; count, first index
+_ARRAY_HEAD_BYTES = _ARRAY_HEAD.size
+_BYTEA = 17  # the type's number in every Postgres
 _SHAPES_CACHED_MAX = 4096
 
 Reason = Literal["no key", "no bytes"]
@@ -93,8 +96,14 @@ class Ciphers:
         return self._several[several]
 
 
-# Pointers with their types and the bytes of both as they are authenticated; the pointers alone.
-_Shape = tuple[tuple[tuple[str, str, bytes], ...], frozenset[str]]
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Which fields a row of content has: pointers with their types and the bytes of both as they are authenticated;
+    the pointers alone, in order; and how the array of so many sealed fields may begin."""
+
+    fields: tuple[tuple[str, str, bytes], ...]
+    pointers: tuple[str, ...]
+    heads: tuple[bytes, ...]
 
 
 class FieldCheck:
@@ -118,22 +127,20 @@ class FieldCheck:
         shape = self._shapes.get(arrays) or self._shape(arrays, size, index)
         held = commits.get(index)
         if held is None:
-            if index in without and shape is not None and shape[0]:
+            if index in without and shape is not None and shape.fields:
                 self._tampered(index, "content is held for an entry whose leaf commits to none")
             return
         if shape is None:
             del commits[index]
             return
         id, commit = held
-        fields, pointers = shape
-        if commit.keys() != pointers:
-            self._tampered(index, f"content is held for {sorted(pointers)}, the leaf commits to {sorted(commit)}")
-            self._missing(index, {name: commit[name] for name in commit.keys() - pointers})
-        sealed = row[types_end + 4 :]
-        if _holds(sealed, len(fields)):
-            self._fields(index, id, commit, fields, sealed, commits)
-        else:
-            self._tampered(index, f"expected {len(fields)} sealed fields in one array, got something else")
+        if tuple(commit) != shape.pointers and commit.keys() != set(shape.pointers):
+            self._tampered(index, f"content is held for {sorted(shape.pointers)}, the leaf commits to {sorted(commit)}")
+            self._missing(index, {name: commit[name] for name in commit.keys() - set(shape.pointers)})
+        if row.startswith(shape.heads, types_end + 4):
+            self._fields(index, id, commit, shape, row, types_end + 4 + _ARRAY_HEAD_BYTES, commits)
+        elif not _holds(row[types_end + 4 :], len(shape.fields)):
+            self._tampered(index, f"expected {len(shape.fields)} sealed fields in one array, got something else")
         del commits[index]
 
     def _fields(
@@ -141,15 +148,17 @@ class FieldCheck:
         index: int,
         id: str,
         commit: Commit,
-        fields: tuple[tuple[str, str, bytes], ...],
-        sealed: bytes,
+        shape: _Shape,
+        row: bytes,
+        end: int,
         commits: dict[int, tuple[str, Commit]],
     ) -> None:
-        log, cipher_of, length_at = self._log, self._ciphers.of, _INT32.unpack_from
+        """Check the fields of a row, which begin at `end`. `open_field` and `commitment` in one, for the hot path: what
+        this does not accept, they are asked about again."""
+        cipher_of, length_at, join = self._ciphers.of, _INT32.unpack_from, b"".join
         place = self._log_lp + lp(id.encode())
-        end = 20  # past the array's head
-        for pointer, type, name in fields:
-            (length,) = length_at(sealed, end)
+        for pointer, type, name in shape.fields:
+            (length,) = length_at(row, end)
             at = end + 4
             end = at + length if length > 0 else at
             committed = commit.get(pointer)
@@ -157,7 +166,7 @@ class FieldCheck:
                 continue
             refs = committed["k"]
             if length < 0:
-                self.unopened.append(Unopened(log, index, pointer, tuple(refs), "no bytes"))
+                self.unopened.append(Unopened(self._log, index, pointer, tuple(refs), "no bytes"))
                 continue
             try:
                 cipher = cipher_of(refs)
@@ -165,12 +174,21 @@ class FieldCheck:
                 self._fetch_keys(commits)
                 cipher = cipher_of(refs)
             if cipher is None:
-                self.unopened.append(Unopened(log, index, pointer, tuple(refs), "no key"))
+                self.unopened.append(Unopened(self._log, index, pointer, tuple(refs), "no key"))
                 continue
-            if not _opens(
-                cipher, sealed[at : at + NONCE_BYTES], sealed[at + NONCE_BYTES : end], place + name, committed["c"]
-            ):
-                self._explain(index, cipher, sealed[at:end], id, pointer, type, committed["c"])
+            sealed_at = at + NONCE_BYTES
+            additional = place + name
+            try:
+                plain = cipher.decrypt(row[at:sealed_at], row[sealed_at:end], additional)
+            except (InvalidTag, ValueError):
+                self._explain(index, cipher, row[at:end], id, pointer, type, committed["c"])
+                continue
+            salt, value = plain[:SALT_BYTES], plain[SALT_BYTES:]
+            # HMAC-SHA256 by its definition, for a key of half a block.
+            message = join((salt.translate(_INNER), _INNER_PREFIX, additional, len(value).to_bytes(8, "big"), value))
+            found = sha256(salt.translate(_OUTER) + _OUTER_PAD + sha256(message).digest()).digest()
+            if b2a_base64(found, newline=False) != committed["c"].encode() or len(salt) != SALT_BYTES:
+                self._explain(index, cipher, row[at:end], id, pointer, type, committed["c"])
 
     def _explain(
         self, index: int, cipher: AESGCM, sealed: bytes, id: str, pointer: str, type: str, expected: str
@@ -210,8 +228,9 @@ class FieldCheck:
             pointers = _texts(arrays[4 : 4 + size])
             types = _texts(arrays[8 + size :])
             named = [lp(pointer.encode()) + lp(type.encode()) for pointer, type in zip(pointers, types, strict=True)]
-            shape = tuple(zip(pointers, types, named, strict=True)), frozenset(pointers)
-            if len(shape[0]) != len(shape[1]):
+            fields = tuple(zip(pointers, types, named, strict=True))
+            shape = _Shape(fields, tuple(pointers), _array_heads(len(fields)))
+            if len(set(pointers)) != len(pointers):
                 raise ValueError("a pointer stands twice")
         except (ValueError, struct.error) as error:
             self._tampered(index, f"pointers and types of the content are damaged: {error}")
@@ -222,20 +241,11 @@ class FieldCheck:
         return shape
 
 
-def _opens(cipher: AESGCM, nonce: bytes, sealed: bytes, additional: bytes, expected: str) -> bool:
-    """Whether a field opens, to what the leaf commits to. `open_field` and `commitment` in one, for the hot path: they
-    make `additional` twice, and it stands in both. What this does not accept, they are asked about again."""
-    try:
-        plain = cipher.decrypt(nonce, sealed, additional)
-    except (InvalidTag, ValueError):
-        return False
-    salt = plain[:SALT_BYTES]
-    value = plain[SALT_BYTES:]
-    message = b"".join((_COMMIT_PREFIX, additional, len(value).to_bytes(8, "big"), value))
-    # HMAC-SHA256 by its definition, for a key of half a block.
-    inner = sha256(salt.translate(_INNER) + _INNER_PAD + message).digest()
-    found = sha256(salt.translate(_OUTER) + _OUTER_PAD + inner).digest()
-    return len(salt) == SALT_BYTES and b2a_base64(found, newline=False) == expected.encode()
+def _array_heads(count: int) -> tuple[bytes, ...]:
+    """How a bytea array of so many elements, counted from 1, may begin: without nulls, and with some."""
+    if count == 0:
+        return ()
+    return tuple(_ARRAY_HEAD.pack(1, nulls, _BYTEA, count, 1) for nulls in (0, 1))
 
 
 def _texts(array: bytes) -> list[str]:
