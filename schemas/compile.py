@@ -56,14 +56,14 @@ def shape(model: type[BaseModel]) -> Shape:
     nested: dict[str, Nested] = {}
     for field_name, info in model.model_fields.items():
         name = info.alias or field_name
-        annotation = _annotation(info)
-        form = _form(annotation)
+        annotation = annotation_of(info)
+        form = form_of(annotation)
         if form is not None and form.mark == "content":
             content.add(name)
             continue
         if form is not None and form.mark == "person":
             persons.add(name)
-        if any(isinstance(mark, ByLedger) for mark in info.metadata):
+        if is_by_ledger(info):
             by_ledger[name] = _check(annotation)
             continue
         checks[name] = _check(annotation)
@@ -73,12 +73,12 @@ def shape(model: type[BaseModel]) -> Shape:
             references.append(name)
         if get_origin(annotation) is list:
             item = get_args(annotation)[0]
-            item_form = _form(item)
+            item_form = form_of(item)
             if item_form is not None and item_form.reference:
                 reference_lists.append(name)
-            if _is_model(item):
+            if is_model(item):
                 nested[name] = Nested(shape(item), is_list=True)
-        elif _is_model(annotation):
+        elif is_model(annotation):
             nested[name] = Nested(shape(annotation), is_list=False)
     return Shape(
         checks=checks,
@@ -97,13 +97,18 @@ def property_marks(model: type[BaseModel]) -> dict[str, tuple[Mark, bool]]:
     """Per member: its mark, and whether only the ledger sets it."""
     marks: dict[str, tuple[Mark, bool]] = {}
     for field_name, info in model.model_fields.items():
-        form = _form(_annotation(info))
-        by_ledger = any(isinstance(mark, ByLedger) for mark in info.metadata)
+        form = form_of(annotation_of(info))
+        by_ledger = is_by_ledger(info)
         marks[info.alias or field_name] = (form.mark if form else "public", by_ledger)
     return marks
 
 
-def _annotation(info: FieldInfo) -> Any:
+def is_by_ledger(info: FieldInfo) -> bool:
+    """Whether only the ledger sets the member."""
+    return any(isinstance(mark, ByLedger) for mark in info.metadata)
+
+
+def annotation_of(info: FieldInfo) -> Any:
     """The field's type without None; with its Form, which pydantic moves into the metadata of a required field."""
     form = next((mark for mark in info.metadata if isinstance(mark, Form)), None)
     if form is not None:
@@ -114,18 +119,20 @@ def _annotation(info: FieldInfo) -> Any:
     return annotation
 
 
-def _form(annotation: Any) -> Form | None:
+def form_of(annotation: Any) -> Form | None:
+    """The form of a single value; None for a list, an object or a choice of words."""
     if get_origin(annotation) is Annotated:
         return next((mark for mark in get_args(annotation)[1:] if isinstance(mark, Form)), None)
     return None
 
 
-def _is_model(annotation: Any) -> bool:
+def is_model(annotation: Any) -> bool:
+    """Whether members of this type hold an object of a model."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _check(annotation: Any) -> Check:
-    form = _form(annotation)
+    form = form_of(annotation)
     if form is not None:
         return form.check
     origin = get_origin(annotation)
@@ -133,7 +140,7 @@ def _check(annotation: Any) -> Check:
         return _literal_check(get_args(annotation))
     if origin is list:
         return _list_check(_check(get_args(annotation)[0]))
-    if _is_model(annotation):
+    if is_model(annotation):
         return _object_check(shape(annotation))
     raise TypeError(f"no compiled form for {annotation!r}")
 

@@ -22,8 +22,8 @@ from schemas.values import DECIMAL_DIGITS_MAX, INTEGER_MAX, decimal_text, is_run
 Mark = Literal["public", "content", "person"]
 OPEN_DEPTH_MAX: Final = 16  # levels in a public open object; the leaf around it has 32
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_CURRENCY = re.compile(r"[A-Z]{3}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,13 +104,13 @@ def check_boolean(value: Any) -> bool:
 
 
 def check_digest(value: Any) -> str:
-    if type(value) is not str or not _DIGEST.fullmatch(value):
+    if type(value) is not str or not DIGEST.fullmatch(value):
         raise SchemaError("expected sha256: and 64 lower-case hex digits")
     return value
 
 
 def check_currency(value: Any) -> str:
-    if type(value) is not str or not _CURRENCY.fullmatch(value):
+    if type(value) is not str or not CURRENCY.fullmatch(value):
         raise SchemaError("expected a currency code of three capital letters")
     return value
 

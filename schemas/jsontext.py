@@ -35,8 +35,7 @@ STRING, NUMBER, WORD, MARK, NAME = 1, 2, 3, 4, 5  # what a token is; the first f
 _VALUE, _VALUE_OR_END, _NAME, _NAME_OR_END, _COLON, _AFTER = range(6)  # what may come next; the order counts
 _EXPONENT = re.compile(rb"[0-9][eE][+-]?0*([1-9][0-9]*)")
 _NUMBER_PARTS = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
-# What makes sorting by UTF-16 differ from sorting by code point (astral characters), or hides it (escapes).
-_SORTS_APART = re.compile(rb"[\xf0-\xf4]|\\u")
+_ASTRAL = re.compile(rb"[\xf0-\xf4]")  # the first byte of a character beyond the 16-bit ones
 
 
 def _refuse_constant(word: str) -> None:
@@ -239,7 +238,7 @@ def normal_form(json_text: bytes) -> bytes:
             allow_inf_nan=False,
             cache_mode="keys",
         )
-        if _SORTS_APART.search(json_text) is None:
+        if not _sorts_apart(json_text):
             return orjson.dumps(value, default=_plain_number, option=orjson.OPT_SORT_KEYS)
         return orjson.dumps(_sorted(value), default=_plain_number)
     except (ValueError, TypeError):
@@ -262,6 +261,12 @@ def expands_too_far(json_text: bytes) -> bool:
         if longer > EXPANDED_MAX:
             return True
     return False
+
+
+def _sorts_apart(json_text: bytes) -> bool:
+    """Whether sorting by UTF-16 may differ from sorting by code point, as it does for astral characters, which escapes
+    may stand for."""
+    return b"\\u" in json_text or (not json_text.isascii() and _ASTRAL.search(json_text) is not None)
 
 
 def _sorted(value: Any) -> Any:

@@ -4,7 +4,8 @@ Guarantees: an Event comes back whose public members are in the leaf profile and
 the exact bytes received, and in which no name of a person is left outside `persons`; or `Rejection` is raised. Nothing
 else is raised, whatever the bytes are. Nothing received is lost: what has no place is in /raw with its text.
 
-Two ways lead there. The fast one reads the record once with jiter (public values) and once with msgspec (where each
+Three ways lead there, each to the same event. The quick one (`schemas.quick`) takes what is plainly good and compactly
+written. Else the general one reads the record once with jiter (public values) and once with msgspec (where each
 member's text stands). If either refuses, the exact one (`schemas.jsontext`) decides: what is wrong inside content is
 kept as it came, what is wrong in the envelope or in public members is a Rejection.
 """
@@ -24,6 +25,7 @@ from schemas.errors import ProfileError, Rejection, SchemaError
 from schemas.event import JSON, Content, Draft, Event
 from schemas.ids import cloudevent_id
 from schemas.kinds import KINDS, TYPES, Kind
+from schemas.quick import is_utf8, read_attributes, reader_of
 from schemas.raw import escape, raw_name, raw_object
 from schemas.upcast import UPCASTERS
 from schemas.values import INTEGER_MAX, is_run_id, timestamp
@@ -41,7 +43,6 @@ _ATTRIBUTES: Final = frozenset(
 _KIND_OF_OTHER_VERSION = re.compile(r"tallystick\.([a-z_]+)\.v[0-9]+")
 _PRODUCER = re.compile(r"[!-~]{1,128}")
 _TENANT = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
-_SEQUENCE = re.compile(r"[0-9]{1,16}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _JSON_MEDIA_TYPE = re.compile(r"(?:application|text)/(?:[a-z0-9.+-]+\+)?json *(?:;.*)?", re.IGNORECASE)
@@ -60,6 +61,25 @@ _decode_texts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 def normalize_structured(value: bytes) -> Event:
     """A CloudEvent in structured JSON mode (`application/cloudevents+json`)."""
+    attributes = read_attributes(value)
+    quick = None if attributes is None else _event_quick(attributes, attributes["data"])
+    return _structured_general(value) if quick is None else quick
+
+
+def _event_quick(attributes: dict[str, Any], data_text: bytes | msgspec.Raw) -> Event | None:
+    """The event where `data` is plainly good, else None. Its text is known to be UTF-8."""
+    type_ = attributes.get("type")
+    reader = reader_of(type_) if type(type_) is str else None
+    found = None if reader is None else reader.read(data_text)
+    if found is None:
+        return None
+    public, texts = found
+    content = [Content("/" + name, JSON, text) for name, text in texts.items()]
+    return _event(attributes, public, texts, None, content)
+
+
+def _structured_general(value: bytes) -> Event:
+    """The same by the fast parsers, and by exact text where they refuse."""
     try:
         envelope = jsontext.parse_strict(value)
         data = envelope["data"]
@@ -102,6 +122,9 @@ def normalize_cloudevent(
     under their name with `ce:` before it.
     """
     if parsed_data is None:
+        quick = _event_quick(attributes, data_text) if is_utf8(data_text) else None
+        if quick is not None:
+            return quick
         try:
             parsed_data = jsontext.parse_strict(data_text)
         except (ValueError, RecursionError):
@@ -198,9 +221,16 @@ def _kind_of(type_: object) -> Kind:
     raise Rejection("reserved_kind", f"type: {kind.name} is made by the ledger only")
 
 
-def _event(attributes: dict[str, Any], data: dict[str, Any], texts: Raw, structured: bytes | None) -> Event:
+def _event(
+    attributes: dict[str, Any],
+    data: dict[str, Any],
+    texts: Raw,
+    structured: bytes | None,
+    content: list[Content] | None = None,
+) -> Event:
     """The one place where a CloudEvent becomes an Event. `data` and `texts` have the same members; `structured` is the
-    whole record where attributes have texts of their own."""
+    whole record where attributes have texts of their own. With `content`, the members were checked and told apart
+    already: `data` has the public ones."""
     get = attributes.get
     kind = _kind_of(get("type"))
     if get("specversion") != "1.0":
@@ -219,8 +249,13 @@ def _event(attributes: dict[str, Any], data: dict[str, Any], texts: Raw, structu
     if media_type is not None and media_type != JSON:
         _check_media_type(media_type)
 
-    public, content, persons, actor, unmapped = _split(kind, data, texts)
     shape = kind.shape
+    unmapped: list[tuple[str, bytes]] = []
+    if content is None:
+        public, content = _split(kind, data, texts, unmapped)
+    else:
+        public = data
+    persons, actor = _persons(shape, public)
     for name in shape.references:
         if name in public:
             public[name] = cloudevent_id(source, public[name])
@@ -274,18 +309,16 @@ def _event(attributes: dict[str, Any], data: dict[str, Any], texts: Raw, structu
 
 # -- members of data ------------------------------------------------------------------------------------------------
 
-_Split = tuple[
-    dict[str, Any], list[Content], list[tuple[str, str]], dict[str, str], list[tuple[str, bytes]]
-]  # public, content, persons, actor, unmapped
 
-
-def _split(kind: Kind, data: dict[str, Any], texts: Raw) -> _Split:
-    """Tell the members of `data` apart and check the public ones. Raises Rejection `schema` or `too_deep`."""
+def _split(
+    kind: Kind, data: dict[str, Any], texts: Raw, unmapped: list[tuple[str, bytes]]
+) -> tuple[dict[str, Any], list[Content]]:
+    """The public members of `data`, checked, and the content; all others join the unmapped. Raises Rejection `schema`
+    or `too_deep`."""
     shape = kind.shape
     find, content_names = shape.checks.get, shape.content
     public: dict[str, Any] = {}
     content: list[Content] = []
-    unmapped: list[tuple[str, bytes]] = []
     for name, value in data.items():
         check = find(name)
         if check is not None:
@@ -306,6 +339,11 @@ def _split(kind: Kind, data: dict[str, Any], texts: Raw) -> _Split:
     for name in shape.required:
         if name not in public:
             raise Rejection("schema", f"{kind.name}.{name}: missing")
+    return public, content
+
+
+def _persons(shape: Shape, public: dict[str, Any]) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """Take the names of persons out of the public members, and the actor: (persons, actor without them)."""
     persons = [("/" + name, public.pop(name)) for name in shape.persons if name in public]
     actor = public.pop("actor", None)
     if actor is None:
@@ -318,7 +356,7 @@ def _split(kind: Kind, data: dict[str, Any], texts: Raw) -> _Split:
     attestation = public.get("attestation")
     if attestation is not None and "by" in attestation:
         persons.append(("/attestation/by", attestation.pop("by")))
-    return public, content, persons, actor, unmapped
+    return persons, actor
 
 
 def _refused(kind: Kind, name: str, wrong: SchemaError) -> Rejection:
@@ -377,12 +415,12 @@ def _known_parts(text: bytes, nested: Nested, pointer: str, where: str) -> tuple
 def _digest_input(text: bytes | msgspec.Raw) -> bytes | None:
     """The text to digest; none for a large one that no fast parser takes, whose normal form would cost seconds, or with
     exponents that would make it fill the memory."""
-    if type(text) is bytes and len(text) > ODD_DIGEST_BYTES_MAX:
+    whole = bytes(text)
+    if len(whole) > ODD_DIGEST_BYTES_MAX:
         try:
-            jsontext.parse_strict(text)
+            jsontext.parse_strict(whole)
         except ValueError:
             return None
-    whole = bytes(text)
     return None if jsontext.expands_too_far(whole) else whole
 
 
@@ -431,7 +469,7 @@ def _producer(producer: Any, sequence: Any) -> dict[str, Any] | None:
         return None
     if type(producer) is not str or not _PRODUCER.fullmatch(producer):
         raise Rejection("bad_sequence", "producerid: expected 1 to 128 visible ASCII characters")
-    if type(sequence) is str and _SEQUENCE.fullmatch(sequence):
+    if type(sequence) is str and len(sequence) <= 16 and sequence.isascii() and sequence.isdigit():
         number = int(sequence)
     elif type(sequence) is int:
         number = sequence

@@ -16,11 +16,11 @@ from schemas.errors import SchemaError
 INTEGER_MAX: Final = 2**53 - 1  # what every JSON reader keeps exactly (RFC 8785, RFC 7493)
 DECIMAL_DIGITS_MAX: Final = 38  # fits decimal128 and Postgres numeric(38, n) alike
 
-_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
-_RUN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+RUN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[47][0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
-_NORMAL_TIME = re.compile(
+NORMAL_TIME = re.compile(
     r"(?:19[7-9][0-9]|[2-9][0-9]{3})-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])"
     r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{6}Z"
 )
@@ -33,7 +33,7 @@ _YEAR_MIN: Final = 1970
 
 def is_decimal(text: str) -> bool:
     """Whether the text already is a decimal of the leaf profile."""
-    return _DECIMAL.fullmatch(text) is not None and sum(map(str.isdigit, text)) <= DECIMAL_DIGITS_MAX
+    return DECIMAL.fullmatch(text) is not None and sum(map(str.isdigit, text)) <= DECIMAL_DIGITS_MAX
 
 
 def decimal_text(value: object) -> str:
@@ -51,7 +51,7 @@ def decimal_text(value: object) -> str:
         text = str(value)
     else:
         raise SchemaError(f"expected a decimal, got {kind.__name__}")
-    if len(text) <= DECIMAL_DIGITS_MAX and _DECIMAL.fullmatch(text):
+    if len(text) <= DECIMAL_DIGITS_MAX and DECIMAL.fullmatch(text):
         return text
     match = _NUMBER.fullmatch(text)
     if match is None:
@@ -82,7 +82,7 @@ def timestamp(text: object) -> str:
     """
     if type(text) is not str:
         raise SchemaError(f"expected an RFC 3339 time, got {type(text).__name__}")
-    if _NORMAL_TIME.fullmatch(text):
+    if NORMAL_TIME.fullmatch(text):
         return text
     match = _TIME.fullmatch(text) if text.isascii() else None
     if match is None:
@@ -104,7 +104,7 @@ def timestamp(text: object) -> str:
 
 def is_run_id(value: object) -> bool:
     """1 to 128 of `[A-Za-z0-9._:-]`."""
-    return type(value) is str and _RUN_ID.fullmatch(value) is not None
+    return type(value) is str and RUN_ID.fullmatch(value) is not None
 
 
 def is_uuid(text: str) -> bool:

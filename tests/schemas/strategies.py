@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from schemas import compile as compiled
-from schemas.fields import ByLedger
 from schemas.values import INTEGER_MAX
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -71,7 +70,7 @@ any_json = st.recursive(
 
 def good(annotation: Any) -> st.SearchStrategy[Any]:
     """Values that the annotation's check mostly accepts."""
-    form = compiled._form(annotation)
+    form = compiled.form_of(annotation)
     if form is not None:
         return _by_check(form.check.__name__)
     origin = get_origin(annotation)
@@ -106,9 +105,9 @@ def _by_check(name: str) -> st.SearchStrategy[Any]:
 def members_of(model: type[BaseModel]) -> dict[str, Any]:
     """Annotation by member, of those that a producer may send."""
     return {
-        info.alias or name: compiled._annotation(info)
+        info.alias or name: compiled.annotation_of(info)
         for name, info in model.model_fields.items()
-        if not any(isinstance(mark, ByLedger) for mark in info.metadata)
+        if not compiled.is_by_ledger(info)
     }
 
 
