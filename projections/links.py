@@ -1,7 +1,8 @@
 """The twelve links of a run: which of them its entries hold, and which entries show it. Pure.
 
 A link has one aspect or two; it is held when each of its aspects is shown by at least one entry. So `cost_and_latency`
-needs a cost and a latency, in one entry or in two, and what is there of a link that isn't held is still given.
+needs a cost and a latency, in one entry or in two, and what is there of a link that isn't held is still given. How far
+the runtime said it, and how far it was inferred: `knowledge`.
 
 Guarantees: only public members of leaves decide, so erasing content changes no link; whether a content field was
 recorded is read from the leaf's commitment. Does not: judge whether the evidence is enough, true, or vouched for by
@@ -39,9 +40,9 @@ def _is_request(leaf: Leaf) -> bool:
     return leaf.kind == "run_started" and "/request" in (leaf.commit or {})
 
 
-def _is_identity(leaf: Leaf) -> bool:
-    actor = leaf.actor or {}
-    return leaf.kind == "run_started" and "agent" in actor and "version" in actor
+def _begins_with(member: str) -> Test:
+    """A run's beginning whose actor says this."""
+    return lambda leaf: leaf.kind == "run_started" and member in (leaf.actor or {})
 
 
 def _is_execution(leaf: Leaf) -> bool:
@@ -52,9 +53,12 @@ def _is_verdict(leaf: Leaf) -> bool:
     return leaf.kind == "policy_decision" and leaf.data.get("decision") not in (None, "unknown")
 
 
-def _is_human_verdict(leaf: Leaf) -> bool:
-    data = leaf.data
-    return leaf.kind == "approval_decision" and "reviewer" in data and data.get("reviewer_kind") != "system"
+def _is_human_answer(leaf: Leaf) -> bool:
+    return leaf.kind == "approval_decision" and leaf.data.get("reviewer_kind") != "system"
+
+
+def _names_reviewer(leaf: Leaf) -> bool:
+    return _is_human_answer(leaf) and "reviewer" in leaf.data
 
 
 def _has_cost(leaf: Leaf) -> bool:
@@ -70,21 +74,21 @@ def _is_failure(leaf: Leaf) -> bool:
     return failed or leaf.kind in ("error", "retry", "rollback")
 
 
-_ASPECTS: Final[Mapping[str, tuple[Test, ...]]] = {
-    "user_request": (_is_request,),
-    "agent_identity": (_is_identity,),
-    "model_invocation": (_of_kind("model_call"),),
-    "retrieved_context": (_of_kind("retrieval"),),
-    "memory_reads_and_writes": (_of_kind("memory_read", "memory_write", "memory_delete"),),
-    "tool_selection": (_of_kind("tool_selection"),),
-    "tool_execution": (_is_execution,),
-    "policy_decision": (_is_verdict,),
-    "human_approval": (_is_human_verdict,),
-    "final_action": (_of_kind("final_action"),),
-    "cost_and_latency": (_has_cost, _has_latency),
-    "error_path": (_is_failure,),
+ASPECTS: Final[Mapping[str, Mapping[str, Test]]] = {
+    "user_request": {"request": _is_request},
+    "agent_identity": {"agent": _begins_with("agent"), "version": _begins_with("version")},
+    "model_invocation": {"call": _of_kind("model_call")},
+    "retrieved_context": {"retrieval": _of_kind("retrieval")},
+    "memory_reads_and_writes": {"access": _of_kind("memory_read", "memory_write", "memory_delete")},
+    "tool_selection": {"choice": _of_kind("tool_selection")},
+    "tool_execution": {"execution": _is_execution},
+    "policy_decision": {"verdict": _is_verdict},
+    "human_approval": {"answer": _is_human_answer, "reviewer": _names_reviewer},
+    "final_action": {"action": _of_kind("final_action")},
+    "cost_and_latency": {"cost": _has_cost, "latency": _has_latency},
+    "error_path": {"failure": _is_failure},
 }
-LINKS: Final = tuple(_ASPECTS)
+LINKS: Final = tuple(ASPECTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +104,8 @@ def links(entries: Iterable[tuple[int, Leaf]]) -> dict[str, Link]:
     """Every one of LINKS, in that order, over entries given as (index, leaf): of one run, or of several together."""
     given = [(Shown(leaf.log, index, leaf.kind), leaf) for index, leaf in entries]
     found: dict[str, Link] = {}
-    for name, aspects in _ASPECTS.items():
-        shown = tuple(place for place, leaf in given if any(test(leaf) for test in aspects))
-        held = all(any(test(leaf) for _, leaf in given) for test in aspects)
+    for name, aspects in ASPECTS.items():
+        shown = tuple(place for place, leaf in given if any(test(leaf) for test in aspects.values()))
+        held = all(any(test(leaf) for _, leaf in given) for test in aspects.values())
         found[name] = Link(name, held, shown)
     return found

@@ -1,0 +1,238 @@
+"""What is known of a run, link by link: reported, inferred (by which rule) or missing; and what is gone. Pure.
+
+Reported: a runtime said so in our own kinds, or a span, event or log says plainly what it is. Inferred: something else
+was said that it follows from, by a rule of `inference`. Missing: the record holds nothing of it, which does not mean
+that it didn't happen. A link is as well known as the least known of its aspects that are known at all; `lacks` names
+those that aren't.
+
+Guarantees: only public members decide, so erasing content changes nothing here; each rule is named, and each statement
+names the entries that show it. A link that `links` holds is never missing and lacks nothing. Does not: guess a verdict
+(a guardrail that doesn't say its own is none), or judge whether what was said is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from ledger.leaf import Leaf
+from projections.inference import references, rule_of, rules_of_members
+from projections.links import ASPECTS
+from projections.reading import Entry, count, text
+from projections.steps import Run, steps
+from projections.steps.told import node_of
+
+State = Literal["reported", "inferred", "missing"]
+
+DROPPED: Final = ("dropped_attributes", "dropped_events", "dropped_links")  # `what` of a reference to what is gone
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One of the twelve links."""
+
+    state: State
+    rules: tuple[str, ...]  # by which it was inferred; empty where it was reported
+    lacks: tuple[str, ...]  # aspects of which nothing is known
+    entries: tuple[int, ...]  # indexes of what shows it
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member that the entries have but nobody said in so many words."""
+
+    name: str  # kind and member, like tool_call.status
+    rule: str
+    entries: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What whoever sent it said is gone: evidence that was there once and will never come."""
+
+    what: str
+    number: int | None  # None: not said how many
+    entries: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """Of one run."""
+
+    links: Mapping[str, Known]
+    members: tuple[Member, ...]
+    missing: Mapping[str, tuple[int, ...]]  # required members that nobody said, by kind and member
+    dropped: tuple[Dropped, ...]
+    unmapped: tuple[int, ...]  # indexes of entries that keep, encrypted, what has no member of ours
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is printed."""
+        return {
+            "links": {
+                name: {
+                    "state": known.state,
+                    "rules": list(known.rules),
+                    "lacks": list(known.lacks),
+                    "entries": list(known.entries),
+                }
+                for name, known in self.links.items()
+            },
+            "members": [{"member": one.name, "rule": one.rule, "entries": list(one.entries)} for one in self.members],
+            "missing": {name: list(indexes) for name, indexes in self.missing.items()},
+            "dropped": [{"what": one.what, "number": one.number, "entries": list(one.entries)} for one in self.dropped],
+            "unmapped": list(self.unmapped),
+        }
+
+
+def knowledge(entries: Iterable[tuple[int, Leaf]]) -> Knowledge:
+    """What is known of the run that these entries, given as (index, leaf), tell."""
+    return knowledge_of(steps(entries))
+
+
+def knowledge_of(run: Run) -> Knowledge:
+    """What is known of a run."""
+    entries = sorted((entry for step in run.steps for entry in step.entries), key=lambda one: one.index)
+    return Knowledge(
+        links={link: _known(link, entries) for link in ASPECTS},
+        members=_inferred_members(entries),
+        missing=_missing(run),
+        dropped=_dropped(entries),
+        unmapped=tuple(entry.index for entry in entries if "/raw" in (entry.leaf.commit or {})),
+    )
+
+
+# -- links ------------------------------------------------------------------------------------------------------------
+
+
+def _is_asked(leaf: Leaf) -> bool:
+    asked = leaf.kind == "model_call" and leaf.data.get("operation") != "embedding"
+    return asked and "/messages" in (leaf.commit or {})
+
+
+# By which rule an entry that shows an aspect shows it, where that isn't the rule that made the entry.
+_BY_ASPECT: Final[Mapping[tuple[str, str], Callable[[Leaf], str | None]]] = {
+    ("cost_and_latency", "cost"): lambda leaf: None if _says_cost(leaf) else "price_table",
+    ("cost_and_latency", "latency"): lambda leaf: "span_times" if _is_from_span(leaf) else None,
+    ("error_path", "failure"): lambda leaf: "span_status" if _failed_by_status(leaf) else rule_of(leaf),
+}
+# What an aspect follows from where no entry is of it.
+_FOLLOWS_FROM: Final[Mapping[tuple[str, str], tuple[str, Callable[[Leaf], bool]]]] = {
+    ("user_request", "request"): ("model_messages", _is_asked),
+    ("agent_identity", "agent"): ("step_actor", lambda leaf: "agent" in (leaf.actor or {})),
+    ("agent_identity", "version"): ("step_actor", lambda leaf: "version" in (leaf.actor or {})),
+    ("tool_selection", "choice"): ("tool_called", lambda leaf: leaf.kind == "tool_call"),
+}
+
+
+def _known(link: str, entries: Iterable[Entry]) -> Known:
+    entries = list(entries)
+    states: list[State] = []
+    rules: set[str] = set()
+    lacks: list[str] = []
+    shown: set[int] = set()
+    for aspect, test in ASPECTS[link].items():
+        by = _BY_ASPECT.get((link, aspect), rule_of)
+        found = [(entry.index, by(entry.leaf)) for entry in entries if test(entry.leaf)]
+        if not found and (link, aspect) in _FOLLOWS_FROM:
+            rule, follows = _FOLLOWS_FROM[link, aspect]
+            found = [(entry.index, rule) for entry in entries if follows(entry.leaf)]
+        shown.update(index for index, _ in found)
+        said = [rule for _, rule in found if rule is not None]
+        if not found:
+            lacks.append(aspect)
+        elif len(said) < len(found):
+            states.append("reported")
+        else:
+            states.append("inferred")
+            rules.update(said)
+    state: State = "missing" if not states else "inferred" if "inferred" in states else "reported"
+    return Known(state, tuple(sorted(rules)), tuple(lacks), tuple(sorted(shown)))
+
+
+def _is_from_span(leaf: Leaf) -> bool:
+    return leaf.data.get("from") == "span"
+
+
+def _says_cost(leaf: Leaf) -> bool:
+    return "cost_claimed" in leaf.data or "cost" in leaf.data
+
+
+def _failed_by_status(leaf: Leaf) -> bool:
+    return _is_from_span(leaf) and leaf.kind in ("model_call", "tool_call", "error")
+
+
+# -- members, and what is gone ----------------------------------------------------------------------------------------
+
+
+def _inferred_members(entries: Iterable[Entry]) -> tuple[Member, ...]:
+    found: dict[tuple[str, str], list[int]] = {}
+    for entry in entries:
+        for member, rule in rules_of_members(entry.leaf):
+            found.setdefault((f"{entry.leaf.kind}.{member}", rule), []).append(entry.index)
+    return tuple(Member(name, rule, tuple(indexes)) for (name, rule), indexes in sorted(found.items()))
+
+
+def _missing(run: Run) -> dict[str, tuple[int, ...]]:
+    """Required members that no entry of a step has."""
+    found: dict[str, list[int]] = {}
+    for step in run.steps:
+        named = {name: entry.index for entry in reversed(step.entries) for name in _names(entry.leaf.data)}
+        for name, index in named.items():
+            if step.said(name) is None:
+                found.setdefault(f"{step.kind}.{name}", []).append(index)
+    return {name: tuple(sorted(indexes)) for name, indexes in sorted(found.items())}
+
+
+def _names(data: Mapping[str, Any]) -> list[str]:
+    missing = data.get("missing")
+    return [name for name in missing if text(name) is not None] if isinstance(missing, list) else []
+
+
+def _dropped(entries: Iterable[Entry]) -> tuple[Dropped, ...]:
+    """What SDKs counted as dropped, of each span and log once, and the gaps that producers declared."""
+    numbers: dict[str, dict[str, int | None]] = {}
+    indexes: dict[str, list[int]] = {}
+    for entry in entries:
+        leaf = entry.leaf
+        whole = leaf.id if leaf.data.get("from") == "log" else node_of(leaf)
+        for what, number in _gone(leaf):
+            numbers.setdefault(what, {}).setdefault(whole, number)
+            indexes.setdefault(what, []).append(entry.index)
+    return tuple(
+        Dropped(what, _sum(by_whole.values()), tuple(dict.fromkeys(indexes[what])))
+        for what, by_whole in sorted(numbers.items())
+    )
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    """None as soon as one isn't known."""
+    total = 0
+    for number in numbers:
+        if number is None:
+            return None
+        total += number
+    return total
+
+
+def _gone(leaf: Leaf) -> list[tuple[str, int | None]]:
+    if leaf.kind == "producer_gap":
+        return [("events", _gap(leaf.data))]
+    found: list[tuple[str, int | None]] = []
+    for reference in references(leaf):
+        what = reference.get("what")
+        if what in DROPPED:
+            number = text(reference.get("id"))
+            found.append((what, int(number) if number is not None and _is_number(number) else None))
+    return found
+
+
+def _is_number(digits: str) -> bool:
+    return digits.isascii() and digits.isdigit() and len(digits) <= 20
+
+
+def _gap(data: Mapping[str, Any]) -> int | None:
+    said, first, last = (count(data.get(name)) for name in ("count", "from", "to"))
+    if said is not None or first is None or last is None:
+        return said
+    return max(0, last - first + 1)
