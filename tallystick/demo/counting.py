@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from ledger.leaf import Leaf
 from tallystick.demo.shop import Payment
@@ -15,15 +15,23 @@ SIGN: Final = {"refund": 1, "credit": 1, "reverse": -1}
 
 
 def moved(leaves: Iterable[Leaf]) -> dict[str, Decimal]:
-    """Money by action, as the entries have it: what calls that finished well say they did."""
-    sums: dict[str, Decimal] = {}
+    """Money by action, as the entries have it: what calls that finished well say they did; of a call that says no
+    effect itself, as one told by a span, what the final action says of it."""
+    said: dict[str, dict[str, Any]] = {}
+    in_the_end: dict[str, dict[str, Any]] = {}
     for leaf in leaves:
         data = leaf.data
         effect = data.get("effect")
-        done = leaf.kind == "tool_call" and data.get("phase") == "finished" and data.get("status") == "ok"
-        if done and effect is not None and effect.get("amount") is not None:
-            action = effect["action"]
-            sums[action] = sums.get(action, Decimal(0)) + Decimal(effect["amount"])
+        if effect is None or effect.get("amount") is None:
+            continue
+        if leaf.kind == "tool_call" and data.get("phase") == "finished" and data.get("status") == "ok":
+            said[data["call"]] = effect
+        elif leaf.kind == "final_action" and "call" in data:
+            in_the_end[data["call"]] = effect
+    sums: dict[str, Decimal] = {}
+    for effect in (in_the_end | said).values():
+        action = effect["action"]
+        sums[action] = sums.get(action, Decimal(0)) + Decimal(effect["amount"])
     return sums
 
 
@@ -80,3 +88,19 @@ def approved_as_executed(leaves: Iterable[Leaf]) -> bool:
         elif leaf.kind == "tool_call" and leaf.data["phase"] == "started" and leaf.data["call"] in asked:
             started.append((asked[leaf.data["call"]], leaf.data.get("arguments")))
     return bool(started) and all(one is not None and one == other for one, other in started)
+
+
+def answers(leaves: Iterable[Leaf], call: str) -> dict[str, str]:
+    """Which principal authorized a call, which policy permitted it, what shows that it happened; "" where the entries
+    don't say."""
+    found = {"principal": "", "policy": "", "evidence": ""}
+    for leaf in leaves:
+        data = leaf.data
+        if data.get("call") != call:
+            continue
+        if leaf.kind == "tool_call" and data.get("status") == "ok":
+            found["principal"] = (leaf.actor or {}).get("principal", "")
+            found["evidence"] = f"{data['tool']} {data['status']}, told by its own {data['from']}"
+        elif leaf.kind == "policy_decision" and data.get("decision") == "allow":
+            found["policy"] = f"rule {data['rule']} of {data['bundle'][:15]}…"
+    return found

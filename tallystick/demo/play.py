@@ -1,6 +1,7 @@
 """The demo, act by act. It ends well only if everything came out as it must; each of these is one check.
 
-    servers → contracts and policy → three tickets → an imported file → what is on the record → verified → tampered with
+    servers → contracts and policy → three tickets → a fourth by OpenTelemetry → an imported file
+            → what is on the record → verified → tampered with
 
 Guarantees: what is counted is counted from the entries that Postgres holds, not from what was sent; the payment
 provider's list, kept in a file of its own, is what the money is compared with.
@@ -21,11 +22,13 @@ from rich.console import Console
 
 from ledger.leaf import Leaf
 from ledger.verify import Report, verify
+from projections.knowledge import knowledge
 from projections.links import LINKS, Link, links
-from tallystick.demo import counting
+from tallystick.demo import by_otlp, counting
+from tallystick.demo.by_otlp import ByOtlp
 from tallystick.demo.shop import CURRENCY, ORDERS, Payments, Shop
 from tallystick.demo.stage import Entry, Stage, stage
-from tallystick.demo.story import OUTCOMES, PERSONS, Story, Told
+from tallystick.demo.story import DESK, OUTCOMES, PERSONS, Story, Told
 from tallystick.demo.tampering import Tampering, copied, tamper
 from tallystick.demo.telling import Teller, listed
 from tallystick.servers.progress import progress_bar
@@ -33,7 +36,10 @@ from tallystick.servers.progress import progress_bar
 PLAIN_STEPS: Final = "plain-steps.jsonl"
 PLAIN_RUN: Final = "7f31-returns"
 LOSES_ITS_ANSWER: Final = "A-1077"
-RIGHT_NET: Final = ORDERS["A-1042"].total + 5  # the lamp, and the credit; the bulbs were taken back
+# The lamp, the mug, and the credit; the bulbs were taken back.
+RIGHT_NET: Final = ORDERS["A-1042"].total + ORDERS["A-1120"].total + 5
+# What the fourth run can't have: nobody had to be asked, and it looked nothing up and remembered nothing.
+NOT_IN_OTLP: Final = {"retrieved_context", "memory_reads_and_writes", "human_approval", "error_path"}
 JOURNAL: Final = "payments.jsonl"
 
 
@@ -52,6 +58,7 @@ class Summary:
     outcomes: dict[str, bool | str] = field(default_factory=dict)
     vouched: dict[str, int] = field(default_factory=dict)
     imported: dict[str, int] = field(default_factory=dict)
+    otlp: dict[str, Any] = field(default_factory=dict)
     verdicts: dict[str, Any] = field(default_factory=dict)
     tampering: dict[str, Any] = field(default_factory=dict)
     checks: list[dict[str, Any]] = field(default_factory=list)
@@ -87,18 +94,22 @@ class _Acts:
         self._home, self._teller = home, teller
         self._told: list[Told] = []
         self._entries: list[Entry] = []
+        self._of_otlp: list[Entry] = []
 
     async def play(self, stage: Stage) -> None:
         """All acts but the last words."""
         self._servers(stage)
         shop = Shop(Payments(self._home / JOURNAL, {LOSES_ITS_ANSWER}))
         story = Story(stage.bootstrap, stage.tenant.tenant, shop, stage.keys)
-        await self._work(story)
+        await self._work(story, stage.default.tenant)
+        sent = await self._by_otlp(stage, shop)
         await self._import(stage)  # which waits until all of it, and all before it, is committed
         self._entries = await stage.entries(stage.tenant)
+        self._of_otlp = [entry for entry in await stage.entries(stage.default) if entry.leaf.run == sent.run]
         self._told = story.told
-        self._record(shop.payments)
+        self._record(shop.payments, sent)
         self._links()
+        self._what_otlp_tells(sent)
         await self._one_run(stage)
         progress = await stage.end_consumer()
         refused = progress.rejected + progress.conflicts
@@ -120,10 +131,11 @@ class _Acts:
         teller.say("Two keys are registered: one of a runtime that signs, one of a reviewer who attests.")
         teller.leaves_open("stand for a deployment: one Kafka node, one host, no TLS.")
 
-    async def _work(self, story: Story) -> None:
+    async def _work(self, story: Story, default: str) -> None:
         teller = self._teller
         teller.act("Three tickets, settled by a support desk (Pydantic AI)")
-        digests = await story.apply()
+        digests = await story.apply(story.tenant)
+        await story.apply(default)
         teller.say(
             f"First an operator applies two contracts and a policy through tally.control ({len(digests)} digests)."
         )
@@ -136,6 +148,18 @@ class _Acts:
             "prove that a model was asked or a person answered: both are functions here, and the record would not"
             " know. The runtime claims; what a key signed, only its holder could."
         )
+
+    async def _by_otlp(self, stage: Stage, shop: Shop) -> ByOtlp:
+        teller = self._teller
+        teller.act("A fourth ticket, by an agent of which the ledger gets OpenTelemetry only")
+        sent = await by_otlp.settle(stage.gateway, shop)
+        teller.say(f"{sent.ticket}  {DESK:<12} run {sent.run}, sent to {stage.gateway}, for the tenant default")
+        teller.proves("an agent that is instrumented as it is gets on the record by an endpoint and a few lines.")
+        teller.leaves_open(
+            "prove that everything arrived: spans have no numbers, are sent when they have ended, and nobody signed"
+            " them. So this payment was not announced before it was made."
+        )
+        return sent
 
     async def _import(self, stage: Stage) -> None:
         teller = self._teller
@@ -155,10 +179,11 @@ class _Acts:
     def _leaves(self) -> list[Leaf]:
         return [entry.leaf for entry in self._entries]
 
-    def _record(self, payments: Payments) -> None:
+    def _record(self, payments: Payments, sent: ByOtlp) -> None:
         teller, leaves, summary = self._teller, self._leaves(), self.summary
         teller.act("What is on the record, counted from the entries in Postgres")
-        ledger, provider = counting.moved(leaves), counting.paid(payments.made())
+        by_otlp = [entry.leaf for entry in self._of_otlp]
+        ledger, provider = counting.moved([*leaves, *by_otlp]), counting.paid(payments.made())
         summary.money = {
             "ledger": {action: str(amount) for action, amount in ledger.items()},
             "provider": {action: str(amount) for action, amount in provider.items()},
@@ -167,10 +192,10 @@ class _Acts:
         }
         detail = f"{_sums(ledger)}; the payment provider's own list: {_sums(provider)}"
         self._check("money", ledger == provider and counting.net(ledger) == RIGHT_NET, detail)
-        announced = counting.announced(leaves, payments.made())
-        self._check(
-            "announced", announced, f"{len(payments.made())} payments, each recorded as started before it was made"
-        )
+        through_kafka = [payment for payment in payments.made() if payment.key != sent.key]
+        announced = counting.announced(leaves, through_kafka)
+        detail = f"{len(through_kafka)} payments, each recorded as started before it was made"
+        self._check("announced", announced, f"{detail}; not the one told by OTLP")
         priced, claimed = counting.cost(leaves)
         summary.cost = {"priced": str(priced), "claimed": str(claimed), "currency": CURRENCY}
         self._check("cost", 0 < priced == claimed, f"{priced} {CURRENCY} by the ledger's prices, {claimed} as claimed")
@@ -180,7 +205,8 @@ class _Acts:
         self._check("vouched", all(found[word] for word in ("claimed", "signed", "attested")), words)
         same = counting.approved_as_executed(leaves)
         self._check("approvals", same, "what was executed has the arguments that were approved, by digest")
-        named = [name for name in PERSONS if any(name.encode() in entry.raw for entry in self._entries)]
+        everything = (*self._entries, *self._of_otlp)
+        named = [name for name in PERSONS if any(name.encode() in entry.raw for entry in everything)]
         self._check("persons", not named, listed(named) or "no leaf holds a person's name; they stand as references")
         learned = counting.outcomes(leaves)
         summary.outcomes = learned
@@ -212,6 +238,30 @@ class _Acts:
         self._check("run tree", below, f"{child.agent} worked at depth 1 below {child.parent}")
         teller.proves("who asked, which policy and which person allowed it, what was done and what it cost are there.")
         teller.leaves_open("say that the evidence is enough; that is for whoever reads it.")
+
+    def _what_otlp_tells(self, sent: ByOtlp) -> None:
+        teller = self._teller
+        teller.act(f"What OpenTelemetry tells of a run: {sent.ticket}, {sent.run}")
+        known = knowledge([(entry.index, entry.leaf) for entry in self._of_otlp])
+        teller.known(known.links)
+        kinds = Counter(entry.leaf.kind for entry in self._of_otlp)
+        self.summary.otlp = {
+            **asdict(sent),
+            "kinds": dict(kinds),
+            "links": {name: {"state": link.state, "rules": list(link.rules)} for name, link in known.links.items()},
+        }
+        missing = {name for name, link in known.links.items() if link.state == "missing"}
+        answered = counting.answers([entry.leaf for entry in self._of_otlp], sent.key)
+        self._check("by OTLP", missing == NOT_IN_OTLP, f"{len(LINKS) - len(missing)} of {len(LINKS)} links are known")
+        self._check(
+            "three questions", all(answered.values()), listed(f"{name}: {how}" for name, how in answered.items())
+        )
+        priced, claimed = counting.cost([entry.leaf for entry in self._of_otlp])
+        self._check(
+            "cost by OTLP", 0 < priced == claimed, f"{priced} {CURRENCY} by the ledger's prices, {claimed} as claimed"
+        )
+        teller.proves("for whom, by which policy, and what was done can be told from what an OTLP-only runtime sends.")
+        teller.leaves_open("fill in what nobody said: what is missing here may have happened.")
 
     def _of_run(self, run: str) -> list[tuple[int, Leaf]]:
         return [(entry.index, entry.leaf) for entry in self._entries if entry.leaf.run == run]
@@ -257,7 +307,7 @@ class _Acts:
             "completeness",
             (tenant.completeness, whole.completeness) == ("ok", "unknown"),
             f"{tenant.completeness} for the tenant: every number of every producer is there, every run ended;"
-            f" {whole.completeness} for the whole: the imported lines have no numbers to go by",
+            f" {whole.completeness} for the whole: imported lines and spans have no numbers to go by",
         )
         self._check(
             "independence",

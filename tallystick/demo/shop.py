@@ -87,6 +87,7 @@ ORDERS: Final = {
         Order("A-1042", "Jo Marsh", "desk lamp", 1, Decimal("12.90")),
         Order("A-1077", "Lena Ortiz", "light bulb", 10, Decimal("18.40")),
         Order("A-1103", "Sam Idowu", "shelf", 1, Decimal("64.00")),
+        Order("A-1120", "Ada Quist", "mug", 1, Decimal("8.50")),
     )
 }
 TICKETS: Final = (
@@ -95,6 +96,9 @@ TICKETS: Final = (
         "T-502", "Lena Ortiz", "A-1077", 1, "Order A-1077: one of the ten bulbs was broken. Please refund that one."
     ),
     Ticket("T-503", "Sam Idowu", "A-1103", 0, "Order A-1103 came nine days late. What can you do for me?"),
+)
+OTLP_TICKET: Final = Ticket(
+    "T-504", "Ada Quist", "A-1120", 1, "Order A-1120: the mug arrived chipped. Please refund it."
 )
 HANDBOOK: Final = (
     Document("refunds", "3", "Broken goods: refund the broken pieces at the price paid. A photo is not needed."),

@@ -1,4 +1,5 @@
-"""The demo's own stack: embedded servers in a home of its own, one consumer, and the tenant of this showing.
+"""The demo's own stack: embedded servers in a home of its own, an OTLP gateway, one consumer, and the tenant of this
+showing.
 
 Guarantees: nothing of it runs on when the context ends; the home is kept. Every showing registers a tenant of its own,
 so that its log holds this showing and nothing else, also in a home that was used before.
@@ -23,6 +24,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ingest.consumer import Consumer, ConsumerConfig, Progress
 from ingest.decode import FILE_HEADER, FORM_HEADER, LINE_HEADER
+from ingest.otlp.address import Address
+from ingest.otlp.gateway import GatewayConfig, serving
 from ledger.append import Appender
 from ledger.db import Connection, connect, migrate
 from ledger.keystore import SqliteKeyStore
@@ -38,9 +41,10 @@ from tallystick.servers.home import make_folder
 from tallystick.servers.postgres import DATABASE, EmbeddedPostgres
 from tallystick.servers.progress import Report
 
-READ_TOPICS: Final = ("tally.events", "tally.control")
+READ_TOPICS: Final = ("tally.events", "tally.control", "tally.gateway.spans", "tally.gateway.logs")
 COMMIT_S: Final = 60.0  # longest wait for what is in Kafka to be committed; it takes a second
 LOOK_EVERY_S: Final = 0.02
+ANY_PORT: Final = "127.0.0.1:0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class Stage:
     home: Path
     pg: EmbeddedPostgres
     bootstrap: str
+    gateway: str  # the URL that takes OTLP
     keystore: SqliteKeyStore
     tenant: Tenant
     default: Tenant
@@ -152,8 +157,12 @@ async def stage(home: Path, progress: Report) -> AsyncIterator[Stage]:
         consumer = Consumer(config, keystore)
         consuming = asyncio.create_task(consumer.run(), name="tallystick-demo-consumer")
         ending.push_async_callback(_end, consumer, consuming)
+        gateway = GatewayConfig(Address.parse(ANY_PORT), Address.parse(ANY_PORT), bootstrap)
+        otlp = await ending.enter_async_context(serving(gateway))
+        await otlp.forward.started(COMMIT_S)
         await _ready(consumer, consuming)
-        yield Stage(home, pg, bootstrap, keystore, tenant, default, keys, consumer, consuming)
+        url = f"http://{otlp.http}"
+        yield Stage(home, pg, bootstrap, url, keystore, tenant, default, keys, consumer, consuming)
 
 
 async def _register(conn: Connection, keystore: SqliteKeyStore, keys: Keys) -> tuple[Tenant, Tenant]:

@@ -3,6 +3,8 @@
 T-501  right     refund, approved by a person who signs; the runtime signs too
 T-502  wrong     the answer gets lost, is asked for again; then the amount is wrong: taken back, a person takes over
 T-503  delegated another agent is asked, in a run below this one; then a credit
+
+A fourth, T-504, is in by_otlp.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from schemas.contract import Contract, load_contract
 from tallystick.demo import agents
 from tallystick.demo.approval import Reviewer, approve
 from tallystick.demo.recorder import DemoRun, Desk, Write, WrongPaymentError
-from tallystick.demo.shop import CURRENCY, POLICY, POLICY_DIGEST, TICKETS, Shop, Ticket, sha256_digest
+from tallystick.demo.shop import CURRENCY, OTLP_TICKET, POLICY, POLICY_DIGEST, TICKETS, Shop, Ticket, sha256_digest
 from tallystick.emit import AsyncEmitter, Signer
 from tallystick.emit.kinds import RunOptions
 
@@ -30,7 +32,7 @@ CLERK: Final = "Ann Reyes"  # whose login the desk works on
 LEAD: Final = "Mira Chen"
 PRODUCER_KEY, REVIEWER_KEY = "desk-runtime-1", "mira-chen-1"
 OUTCOMES: Final[dict[str, bool | str]] = {"T-501": True, "T-502": False, "T-503": "pending"}
-PERSONS: Final = (CLERK, LEAD, *(ticket.customer for ticket in TICKETS))
+PERSONS: Final = (CLERK, LEAD, *(ticket.customer for ticket in (*TICKETS, OTLP_TICKET)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,10 @@ class Story:
             await self._settle(claimed, late, hasty)
             self._learn(helpdesk)
 
-    async def apply(self) -> list[str]:
-        """Apply the agents' contracts and publish the policy, as an operator does; the digests."""
+    async def apply(self, tenant: str) -> list[str]:
+        """Apply the agents' contracts and publish the policy in a tenant, as an operator does; the digests."""
         digests = []
-        async with AsyncEmitter(
-            self.bootstrap, source="operator", tenant=self.tenant, topic="tally.control"
-        ) as operator:
+        async with AsyncEmitter(self.bootstrap, source="operator", tenant=tenant, topic="tally.control") as operator:
             for agent in (DESK, RISK):
                 contract = contract_of(agent)
                 members = {"name": agent, "version": VERSIONS[agent], "digest": contract.digest}

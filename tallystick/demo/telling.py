@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ledger.leaf import Leaf
 from ledger.verify import Report
+from projections.knowledge import Known
 from projections.links import Link
 from tallystick.demo.stage import Entry
 from tallystick.demo.story import Told
@@ -74,6 +75,17 @@ class Teller:
         for name in next(iter(by_run.values())):
             cells = [_first(by_run[run.run][name]) for run in told]
             table.add_row(name.replace("_", " "), *cells)
+        self._console.print(Padding(table, (0, 0, 0, 3), expand=False))
+
+    def known(self, links: Mapping[str, Known]) -> None:
+        """How each link of a run is known: what was said, what follows from it and by which rule, what is missing."""
+        table = self._table("link", "is", "by the rule", "entries")
+        for name, link in links.items():
+            style = {"reported": "green", "inferred": "yellow"}.get(link.state, "dim")
+            lacks = Text(f"not the {listed(link.lacks)}", style="yellow") if link.lacks and link.entries else Text("")
+            rules = Text.assemble(Text(listed(link.rules)), " " if link.rules and lacks else "", lacks)
+            entries = " ".join(map(str, link.entries)) if len(link.entries) < 6 else f"{len(link.entries)} of them"
+            table.add_row(name.replace("_", " "), Text(link.state, style=style), rules, entries)
         self._console.print(Padding(table, (0, 0, 0, 3), expand=False))
 
     def verdicts(self, reports: Mapping[str, Report]) -> None:

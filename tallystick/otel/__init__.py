@@ -15,6 +15,8 @@ Reading order: names (attributes), envelope (what holds in a block), processors,
 
 from .envelope import Envelope, Members, Reach, child, envelope, resource_attributes
 from .kinds import (
+    Effect,
+    Money,
     approval_decision,
     approval_request,
     credential_issued,
@@ -39,10 +41,12 @@ from .processors import EnvelopeLogProcessor, EnvelopeSpanProcessor
 from .setup import Telemetry, start
 
 __all__ = [
+    "Effect",
     "Envelope",
     "EnvelopeLogProcessor",
     "EnvelopeSpanProcessor",
     "Members",
+    "Money",
     "Reach",
     "Telemetry",
     "approval_decision",

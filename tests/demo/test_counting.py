@@ -37,6 +37,26 @@ def test_money_is_what_finished_well_and_phases_count_once() -> None:
     assert counting.net(moved) == 0
 
 
+def test_of_a_call_that_says_no_effect_the_final_action_counts_once() -> None:
+    told = leaf("final_action", {"call": "c1", "effect": {"action": "refund", "amount": "8.50"}})
+
+    assert counting.moved([call("finished", amount=None, status="ok"), told]) == {"refund": Decimal("8.50")}
+    assert counting.moved([call("finished", amount="8.50", status="ok"), told]) == {"refund": Decimal("8.50")}
+
+
+def test_the_three_questions_are_answered_from_what_is_about_the_call() -> None:
+    done = call("finished", status="ok", **{"from": "span"})
+    allowed = {"decision": "allow", "rule": "small", "bundle": "sha256:0123456789"}
+    policy = leaf("policy_decision", {"call": "c1", **allowed})
+
+    assert counting.answers([done, policy], "c1") == {
+        "principal": "",
+        "policy": "rule small of sha256:01234567…",
+        "evidence": "pay ok, told by its own span",
+    }
+    assert counting.answers([done, policy], "c2") == {"principal": "", "policy": "", "evidence": ""}
+
+
 def test_a_payment_counts_as_announced_only_if_its_start_stands_before_its_end() -> None:
     good = [call("started"), call("finished", status="ok")]
 

@@ -50,6 +50,11 @@ class Shown:
         log = self.summary["log"]
         return [(index, parse_leaf(leaf)) for origin, index, leaf in self.entries if origin == log]
 
+    def by_otlp(self) -> list[Leaf]:
+        """The entries of the run that was sent by OTLP, in the log of the tenant default."""
+        leaves = [parse_leaf(leaf) for log, _, leaf in self.entries if log.endswith("/default")]
+        return [leaf for leaf in leaves if leaf.run == self.summary["otlp"]["run"]]
+
     def kinds(self, run: str) -> set[str]:
         """The kinds of a run's entries."""
         return {leaf.kind for _, leaf in self.leaves() if leaf.run == run}
@@ -159,6 +164,7 @@ def test_the_money_in_the_ledger_is_what_the_payment_provider_paid(shown: Shown)
         if leaf.kind == "tool_call" and leaf.data["phase"] == "finished" and leaf.data.get("status") == "ok"
         if "effect" in leaf.data
     }
+    effects |= {leaf.data["call"]: leaf.data["effect"] for leaf in shown.by_otlp() if leaf.kind == "final_action"}
 
     assert {line["key"]: (line["action"], line["amount"], line["currency"]) for line in lines} == {
         call: (effect["action"], effect["amount"], effect["currency"]) for call, effect in effects.items()
@@ -167,9 +173,10 @@ def test_the_money_in_the_ledger_is_what_the_payment_provider_paid(shown: Shown)
         ("credit", "5.00"),
         ("refund", "12.90"),
         ("refund", "184.00"),
+        ("refund", "8.50"),
         ("reverse", "184.00"),
     ]
-    assert Decimal(shown.summary["money"]["net"]) == Decimal("17.90")
+    assert Decimal(shown.summary["money"]["net"]) == Decimal("26.40")
 
 
 def test_one_run_went_wrong_and_was_rolled_back_and_one_delegated(shown: Shown) -> None:
@@ -234,6 +241,41 @@ def test_no_name_of_a_person_stands_in_the_clear_anywhere_in_the_database(shown:
     clear = b"".join(leaf for _, _, leaf in shown.entries) + shown.sealed
 
     assert [name for name in PERSONS if name.encode() in clear] == []
+
+
+def test_the_run_by_otlp_came_through_the_gateway_and_answers_the_three_questions(shown: Shown) -> None:
+    sent, leaves = shown.summary["otlp"], shown.by_otlp()
+    call = sent["key"]
+    about = {leaf.kind: leaf for leaf in leaves if leaf.data.get("call") == call}
+
+    topics = {leaf.source["topic"] for leaf in leaves if leaf.kind != "run_head"}
+    assert topics == {"tally.gateway.spans", "tally.gateway.logs"}
+    assert {"model_call", "tool_call", "policy_decision", "final_action", "run_started", "run_finished"} <= {
+        leaf.kind for leaf in leaves
+    }
+    assert {leaf.actor["principal"] for leaf in about.values() if leaf.actor} == {about["tool_call"].actor["principal"]}
+    assert (about["policy_decision"].data["decision"], about["policy_decision"].data["rule"]) == (
+        "allow",
+        "refund-small",
+    )
+    assert (about["tool_call"].data["tool"], about["tool_call"].data["status"]) == ("payments.refund", "ok")
+    assert {"/input", "/output"} <= (about["tool_call"].commit or {}).keys()
+    assert [leaf.data["work_item"]["id"] for leaf in leaves if leaf.kind == "run_started"] == ["T-504"]
+
+
+def test_what_opentelemetry_does_not_tell_of_a_run_is_called_missing(shown: Shown) -> None:
+    links = shown.summary["otlp"]["links"]
+
+    assert tuple(links) == LINKS
+    assert {name for name, link in links.items() if link["state"] == "missing"} == {
+        "retrieved_context",
+        "memory_reads_and_writes",
+        "human_approval",
+        "error_path",
+    }
+    assert links["policy_decision"] == {"state": "reported", "rules": []}
+    assert links["user_request"]["state"] == "inferred"
+    assert links["user_request"]["rules"]
 
 
 def test_the_plain_step_form_is_imported_once(shown: Shown) -> None:
