@@ -145,6 +145,8 @@ SOURCES: Final[tuple[Source, ...]] = (
 # Spans that are told by their name alone, under an instrumentation scope that begins so.
 NAMED: Final[tuple[tuple[str, re.Pattern[str], Role], ...]] = (
     ("agent_framework", re.compile(r"workflow\.run"), "workflow"),
+    ("pydantic-ai", re.compile(r"agent run"), "agent"),
+    ("pydantic-ai", re.compile(r"running tool"), "tool_call"),
     (google_adk.SCOPE, re.compile(r"call_llm"), "model_call"),
     (google_adk.SCOPE, re.compile(r"invocation"), "workflow"),
     (google_adk.SCOPE, re.compile(r"agent_run \[.+\]"), "agent"),

@@ -26,11 +26,19 @@ def split_exceptions(item: Item) -> tuple[list[SpanEvent], list[SpanEvent]]:
     with which class of error."""
     failures: list[SpanEvent] = []
     interrupts: list[SpanEvent] = []
+    controlled = False
     for event in item.events:
-        if event.name == EXCEPTION:
-            (interrupts if _interrupts(event.attributes) else failures).append(event)
+        if event.name != EXCEPTION:
+            continue
+        if langgraph.is_control(event.attributes.get("exception.type")):
+            controlled = True
+        elif _interrupts(event.attributes):
+            interrupts.append(event)
+        else:
+            failures.append(event)
+    item.interrupted = bool(interrupts)
     told = item.said.get("error.type")
-    if _is_interrupt_type(told) or (interrupts and not failures and told is None):
+    if _is_no_error(told) or ((interrupts or controlled) and not failures and told is None):
         item.failed = False
     elif told is not None and told != "":
         item.failed = True
@@ -147,8 +155,12 @@ def _is_interrupt_type(name: Any) -> bool:
     return langgraph.is_interrupt(name) or (type(name) is str and _last(name) in _ASKING)
 
 
+def _is_no_error(name: Any) -> bool:
+    return _is_interrupt_type(name) or langgraph.is_control(name)
+
+
 def _error_type(value: Any) -> str | None:
-    return None if _is_interrupt_type(value) else forms.label(value)
+    return None if _is_no_error(value) else forms.label(value)
 
 
 def _last(name: str) -> str:

@@ -40,9 +40,12 @@ class Item:
     time: str | None
     end: str | None = None
     start_ns: int = 0
+    end_ns: int = 0
     latency_us: int | None = None
+    status: int = 0  # OTLP's code
     failed: bool = False
     error_class: str | None = None
+    interrupted: bool = False  # it ended by asking, not by failing
     status_message: str = ""
     is_root: bool = False
     events: list[SpanEvent] = field(default_factory=list)

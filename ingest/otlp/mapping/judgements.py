@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ingest.otlp.mapping import forms
 from ingest.otlp.mapping import precedence as names
-from ingest.otlp.mapping.conventions import langgraph, openinference, pydantic_ai
+from ingest.otlp.mapping.conventions import agent_framework, langgraph, openinference, pydantic_ai
 from ingest.otlp.mapping.forms import Json, content
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.members import fill
@@ -127,9 +127,29 @@ def deferred_calls(item: Item) -> None:
         if call.arguments is not None:
             draft.content.append(content("/input", call.arguments, as_json=True))
 
+    for asked in agent_framework.requested(item.said):
+        if item.full:
+            return
+        _approval(item.derive("approval_request", time=item.end), asked)
+
+
+def _approval(draft: Draft, told: agent_framework.Approval) -> None:
+    if told.approval is not None:
+        draft.data["approval"] = told.approval
+    if told.call is not None:
+        draft.data["call"] = told.call
+    if told.arguments is not None:
+        draft.content.append(content("/input", told.arguments, as_json=True))
+
 
 def answered_calls(item: Item) -> None:
     """Answers with which a run went on: decisions about approvals asked for by an earlier one."""
+    for given in agent_framework.answered(item.said):
+        if item.full:
+            return
+        draft = item.derive("approval_decision", time=None if given.approved else item.end)
+        draft.data["decision"] = "approve" if given.approved else "reject"
+        _approval(draft, given)
     for answer in pydantic_ai.answers(item.said):
         if item.full:
             return

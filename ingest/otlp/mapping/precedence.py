@@ -38,6 +38,7 @@ AGENT: Final[Names] = (
     "traceloop.association.properties.lc_agent_name",
     "lc_agent_name",
     "agent_name",
+    "gen_ai.agent.id",
 )
 AGENT_OF_RESOURCE: Final[Names] = ("tallystick.agent", "gen_ai.agent.name", "service.name")
 AGENT_VERSION: Final[Names] = ("tallystick.agent_version", "gen_ai.agent.version", "service.version")
@@ -102,6 +103,7 @@ INPUT_TOKENS: Final[Names] = (
     "ai.usage.inputTokens",
     "ai.usage.promptTokens",
     "ai.usage.tokens",
+    "gen_ai.response.prompt_tokens",
 )
 OUTPUT_TOKENS: Final[Names] = (
     "gen_ai.usage.output_tokens",
@@ -110,6 +112,7 @@ OUTPUT_TOKENS: Final[Names] = (
     "llm.usage.completion_tokens",
     "ai.usage.outputTokens",
     "ai.usage.completionTokens",
+    "gen_ai.response.completion_tokens",
 )
 CACHE_READ: Final[Names] = (
     "gen_ai.usage.cache_read.input_tokens",
@@ -159,6 +162,7 @@ COST: Final[Names] = ("gen_ai.usage.cost.amount", "operation.cost", "llm.cost.to
 COST_CURRENCY: Final[Names] = ("gen_ai.usage.cost.currency", "gen_ai.usage.cost.unit")
 FINISH_REASON: Final[Names] = (
     "gen_ai.response.finish_reasons",
+    "gen_ai.response.finish_reason",
     "llm.finish_reason",
     "llm.response.finish_reason",
     "llm.response.stop_reason",

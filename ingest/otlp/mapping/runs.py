@@ -10,7 +10,7 @@ from ingest.otlp.mapping import forms
 from ingest.otlp.mapping import precedence as names
 from ingest.otlp.mapping.calls import prompt_of
 from ingest.otlp.mapping.classify import Role, handoff_to
-from ingest.otlp.mapping.conventions import pydantic_ai
+from ingest.otlp.mapping.conventions import agent_framework, pydantic_ai
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.members import fill
 from schemas.event import Draft
@@ -66,6 +66,8 @@ def run_started(item: Item) -> None:
         if value is not None:
             data[member] = value
     fill(item.said, draft, "run_started")
+    if not draft.content and (request := pydantic_ai.request(item.said)) is not None:
+        draft.content.append(forms.content("/request", request))
     model = item.envelope(("tallystick.model",), forms.name)
     if model is not None:
         data["model"] = model
@@ -137,4 +139,5 @@ def _outcome(item: Item) -> str:
     if item.failed:
         told = item.error_class or ""
         return "aborted" if told.rpartition(".")[2] in _CANCELLED else "failure"
-    return "handed_over" if pydantic_ai.deferred(item.said) else "success"
+    waits = item.interrupted or pydantic_ai.deferred(item.said) or agent_framework.requested(item.said)
+    return "handed_over" if waits else "success"

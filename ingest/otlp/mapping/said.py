@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
+import orjson
+
 from ingest.otlp.mapping.anyvalue import json_text
 from ingest.otlp.mapping.events import MessageEvents
 from ingest.otlp.mapping.forms import content
@@ -16,6 +18,8 @@ Form = Callable[[Any], T | None]
 
 # Names in /raw with these beginnings are ours; an attribute whose own name could be taken for one is named by pointer.
 _RESERVED: Final = ("/", "ce:", "otlp:")
+# Where OpenInference says the type of a value; content has a type of its own.
+_MIME_TYPES: Final = {"input.value": "input.mime_type", "output.value": "output.mime_type"}
 
 
 class Said:
@@ -80,7 +84,10 @@ class Said:
                 self._use(name)
                 if type(value) is MessageEvents:
                     value = value.take(self.used)
-                return content(pointer, value, as_json=as_json)
+                found = content(pointer, value, as_json=as_json)
+                if name in _MIME_TYPES and self.attributes.get(_MIME_TYPES[name]) == found.type:
+                    self.used.add(_MIME_TYPES[name])
+                return found
         return None
 
     def _use(self, name: str) -> None:
@@ -91,7 +98,14 @@ class Said:
     def unused(self) -> list[tuple[str, bytes]]:
         """What no rule took, as /raw has it."""
         used = self.used
-        raw = [(raw_name(name), json_text(value)) for name, value in self.attributes.items() if name not in used]
+        raw = [
+            (
+                raw_name(name) if name.startswith(_RESERVED) else name,
+                orjson.dumps(value) if type(value) is str else json_text(value),
+            )
+            for name, value in self.attributes.items()
+            if name not in used
+        ]
         raw += [(f"otlp:repeated/{at}/{name}", json_text(value)) for at, (name, value) in enumerate(self.repeated)]
         return raw
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -20,6 +21,9 @@ from schemas.errors import Rejection
 from schemas.event import Draft
 from schemas.ids import span_id as id_of_span
 
+_NO_TRACE: Final = bytes(16)
+_NO_SPAN: Final = bytes(8)
+_DROPPED: Final = ("dropped_attributes_count", "dropped_events_count", "dropped_links_count")
 _LEAVES: Final[dict[Role, Callable[[Item], Draft]]] = {
     "model_call": calls.model_call,
     "tool_call": calls.tool_call,
@@ -39,23 +43,25 @@ def span_drafts(origin: Origin, span: Span, wire: bytes) -> list[Draft]:
     role = classify(item.said, item.name, origin.scope_name)
     own = _own(item, role)
     _derive(item, role, own, failures, interrupted)
-    gaps.gaps(item, (_dropped_attributes(span, item), span.dropped_events_count, span.dropped_links_count))
-    own.raw += _raw(item, span)
+    dropped = (span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count)
+    gaps.gaps(item, (dropped[0] + _dropped_around(span, item), *dropped[1:]))
+    own.raw += _raw(item, span, dropped)
     return [own, *item.derived]
 
 
 def _item(origin: Origin, span: Span) -> Item:
-    if len(span.trace_id) != 16 or not any(span.trace_id):
+    trace_bytes, span_bytes, parent_bytes = span.trace_id, span.span_id, span.parent_span_id
+    if len(trace_bytes) != 16 or trace_bytes == _NO_TRACE:
         raise Rejection("bad_id", "trace_id: expected 16 bytes, not all zero")
-    if len(span.span_id) != 8 or not any(span.span_id):
+    if len(span_bytes) != 8 or span_bytes == _NO_SPAN:
         raise Rejection("bad_id", "span_id: expected 8 bytes, not all zero")
-    trace_id, own = span.trace_id.hex(), span.span_id.hex()
+    trace_id, own = trace_bytes.hex(), span_bytes.hex()
     trace = {"trace_id": trace_id, "span_id": own}
     parent = None
-    if len(span.parent_span_id) == 8 and any(span.parent_span_id):
-        trace["parent_span_id"] = span.parent_span_id.hex()
-        parent = id_of_span(trace_id, trace["parent_span_id"])
-    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    if len(parent_bytes) == 8 and parent_bytes != _NO_SPAN:
+        trace["parent_span_id"] = parent_bytes.hex()
+        parent = _parent_id(trace_id, trace["parent_span_id"])
+    start, end, status = span.start_time_unix_nano, span.end_time_unix_nano, span.status
     return Item(
         origin,
         Said(*read_attributes(span.attributes)),
@@ -68,12 +74,20 @@ def _item(origin: Origin, span: Span) -> Item:
         timestamp_of(start),
         end=timestamp_of(end),
         start_ns=start,
+        end_ns=end,
         latency_us=latency_us(start, end),
-        failed=span.status.code == Status.STATUS_CODE_ERROR,
-        status_message=span.status.message,
+        status=status.code,
+        failed=status.code == Status.STATUS_CODE_ERROR,
+        status_message=status.message,
         is_root=parent is None,
         events=read_events(span) if span.events else [],
     )
+
+
+@lru_cache(maxsize=4096)
+def _parent_id(trace_id: str, parent: str) -> str:
+    """Siblings have one parent: its id is computed once for them."""
+    return id_of_span(trace_id, parent)
 
 
 def _own(item: Item, role: Role) -> Draft:
@@ -147,39 +161,37 @@ def _event(item: Item, event: SpanEvent) -> None:
     direct.apply(draft, event.attributes, item.said.used, event.key(""))
 
 
-def _dropped_attributes(span: Span, item: Item) -> int:
-    """Attributes that the span, its events, its links, its resource and its scope say they lost."""
-    lost: int = span.dropped_attributes_count + item.origin.dropped
-    lost += sum(event.dropped for event in item.events)
+def _dropped_around(span: Span, item: Item) -> int:
+    """Attributes that the span's events and links, its resource and its scope say they lost."""
+    lost: int = item.origin.dropped
+    if item.events:
+        lost += sum(event.dropped for event in item.events)
     return lost + sum(link.dropped_attributes_count for link in span.links) if span.links else lost
 
 
-def _raw(item: Item, span: Span) -> list[tuple[str, bytes]]:
+def _raw(item: Item, span: Span, dropped: tuple[int, int, int]) -> list[tuple[str, bytes]]:
     """What the span said that no rule took: attributes under their names, the rest under names of `otlp:`."""
     raw = item.said.unused()
     if item.events:
         raw.append(("otlp:events", raw_events(item.events, item.said.used)))
     if span.links:
         raw.append(("otlp:links", json_text([_link(link) for link in span.links])))
-    rest: dict[str, Any] = {"kind": span.kind}
-    if span.flags:
-        rest["flags"] = span.flags
-    if span.trace_state:
-        rest["trace_state"] = span.trace_state
-    if span.status.code:
-        rest["status"] = span.status.code
-    if span.status.message and "<status message>" not in item.said.used:
-        rest["status_message"] = span.status.message
-    start, end = span.start_time_unix_nano, span.end_time_unix_nano
-    rest["start_time_unix_nano"], rest["end_time_unix_nano"] = start, end
-    if len(item.name) > 0:
-        rest["name"] = item.name
-    if span.parent_span_id and "parent_span_id" not in item.trace:
+    rest: dict[str, Any] = {
+        "kind": span.kind,
+        "start_time_unix_nano": item.start_ns,
+        "end_time_unix_nano": item.end_ns,
+        "name": item.name,
+        "flags": span.flags,
+        "trace_state": span.trace_state,
+        "status": item.status,
+    }
+    if item.status_message and "<status message>" not in item.said.used:
+        rest["status_message"] = item.status_message
+    if "parent_span_id" not in item.trace:
         rest["parent_span_id"] = span.parent_span_id
-    for name in ("dropped_attributes_count", "dropped_events_count", "dropped_links_count"):
-        if count := getattr(span, name):
-            rest[name] = count
-    raw.append(("otlp:span", json_text(rest)))
+    if any(dropped):
+        rest.update(zip(_DROPPED, dropped, strict=True))
+    raw.append(("otlp:span", json_text({name: value for name, value in rest.items() if value})))
     raw += item.origin.raw(item.resource_used)
     return raw
 

@@ -44,8 +44,9 @@ def read(said: Said) -> None:
             if _put(trees.setdefault(list_name, {}), match[2].split("."), value):
                 behind.setdefault(list_name, []).append(name)
     for list_name, names in behind.items():
-        said.more[f"<{list_name}.N>"] = _unnumbered(trees[list_name])
-        said.behind[f"<{list_name}.N>"] = names
+        if not all(name.endswith(".role") for name in names):  # roles alone are no messages
+            said.more[f"<{list_name}.N>"] = _unnumbered(trees[list_name])
+            said.behind[f"<{list_name}.N>"] = names
 
 
 def _put(tree: dict[str, Any], path: list[str], value: Any) -> bool:

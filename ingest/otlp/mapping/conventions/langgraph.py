@@ -20,6 +20,7 @@ from ingest.otlp.mapping.said import Said
 from schemas import jsontext
 
 INTERRUPTS: Final = frozenset({"GraphInterrupt", "NodeInterrupt"})
+CONTROL: Final = frozenset({"ParentCommand", "GraphBubbleUp"})  # a node's command to its parent graph
 _INTERRUPT_ID = re.compile(r", id='([0-9A-Za-z_-]{1,128})'\)")
 _RESUMES_BY_ID = re.compile(r"[0-9a-f]{32}")
 _DECISIONS: Final = {"approve": "approve", "accept": "approve", "reject": "reject", "ignore": "reject", "edit": "edit"}
@@ -39,6 +40,11 @@ class Resumed:
 
 def is_interrupt(exception_type: Any) -> bool:
     return type(exception_type) is str and exception_type.rpartition(".")[2] in INTERRUPTS
+
+
+def is_control(exception_type: Any) -> bool:
+    """Whether this is a command on its way to a parent graph, told as an exception: neither error nor interrupt."""
+    return type(exception_type) is str and exception_type.rpartition(".")[2] in CONTROL
 
 
 def interrupt_ids(message: Any) -> list[str]:

@@ -74,6 +74,20 @@ def _deferred(approval: bool, call: dict[str, Any], arguments: bytes | None) -> 
     return Deferred(approval, forms.name(call.get("tool_call_id")), forms.name(call.get("tool_name")), value)
 
 
+def request(said: Said) -> forms.Json | None:
+    """The messages that this run began with: those before the model's first answer in it, each with its exact text."""
+    text = next((told for name in ALL_MESSAGES if type(told := said.attributes.get(name)) is str), None)
+    messages = None if text is None else forms.parsed(text)
+    if text is None or type(messages) is not list:
+        return None
+    start = said.attributes.get(_NEW_INDEX)
+    start = start if type(start) is int and 0 <= start < len(messages) else 0
+    end = start
+    while end < len(messages) and type(messages[end]) is dict and messages[end].get("role") != "assistant":
+        end += 1
+    return forms.Json(b"[%b]" % b",".join(jsontext.items(text.encode())[start:end])) if end > start else None
+
+
 def answers(said: Said) -> list[Answer]:
     """The answers to deferred calls that this run began with."""
     start = said.attributes.get(_NEW_INDEX)

@@ -1,0 +1,174 @@
+"""Whatever a request holds: nothing is raised, nothing is lost, the same bytes give the same drafts."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from ingest.otlp.mapping import map_request
+from ingest.otlp.mapping.anyvalue import json_text, read_attributes
+from schemas import jsontext
+from schemas.canonical import canonical_bytes, normal_form
+from schemas.errors import Rejection
+from schemas.event import JSON, Draft
+from schemas.kinds import KINDS
+from schemas.normalize import normalize_draft
+from tests.mapping.otlp import END, any_logs_request, any_spans_request, log, logs_request, span, spans_request
+
+_SLOW = settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def _check(draft: Draft) -> None:
+    """The draft becomes an event, unless it says a kind that it may not, and the event fits its kind."""
+    if draft.kind not in KINDS or KINDS[draft.kind].ledger_only:
+        with pytest.raises(Rejection, match="unknown_kind|reserved_kind"):
+            normalize_draft(draft)
+        return
+    event = normalize_draft(draft)
+    canonical_bytes({"data": event.data, "actor": event.actor})
+    assert event.tenant is None or event.tenant
+    for one in event.content:
+        if one.type == JSON:
+            jsontext.check(one.value)
+    if event.digest_input is not None:
+        normal_form(event.digest_input)
+    for _, name in event.persons:
+        assert name
+
+
+@_SLOW
+@given(any_spans_request())
+def test_any_spans(request: Any) -> None:
+    mapped = list(map_request("spans", request))
+    assert len(mapped) == len(request.resource_spans[0].scope_spans[0].spans)
+    for one in mapped:
+        assert (one.refusal is None) == bool(one.drafts)
+        for draft in one.drafts:
+            assert draft.wire == one.wire
+            _check(draft)
+        ids = [draft.id for draft in one.drafts]
+        assert len(set(ids)) == len(ids)
+
+
+@_SLOW
+@given(any_logs_request())
+def test_any_logs(request: Any) -> None:
+    mapped = list(map_request("logs", request))
+    assert len(mapped) == len(request.resource_logs[0].scope_logs[0].log_records)
+    for one in mapped:
+        for draft in one.drafts:
+            _check(draft)
+
+
+@_SLOW
+@given(any_spans_request())
+def test_the_same_bytes_give_the_same_drafts_and_wire_is_a_request_of_one(request: Any) -> None:
+    again = ExportTraceServiceRequest.FromString(request.SerializeToString())
+    assert list(map(repr, map_request("spans", request))) == list(map(repr, map_request("spans", again)))
+    for one in map_request("spans", request):
+        alone = list(map_request("spans", ExportTraceServiceRequest.FromString(one.wire)))
+        assert [repr(draft) for mapped in alone for draft in mapped.drafts] == [repr(draft) for draft in one.drafts]
+        assert alone[0].wire == one.wire
+
+
+@_SLOW
+@given(any_spans_request())
+def test_nothing_of_an_attribute_is_lost(request: Any) -> None:
+    """Each attribute is in /raw with its exact value, or its text stands in the drafts made of the span."""
+    spans = request.resource_spans[0].scope_spans[0].spans
+    for made, mapped in zip(spans, map_request("spans", request), strict=True):
+        if mapped.refusal is not None:
+            continue
+        own = mapped.drafts[0]
+        raw = dict(own.raw)
+        for name, value in read_attributes(made.attributes)[0].items():
+            text = raw.get(name) or raw.get("/" + name.replace("~", "~0").replace("/", "~1"))
+            if text is not None:
+                assert text == json_text(value)
+
+
+def test_a_hundred_thousand_attributes_take_time_in_proportion() -> None:
+    small = _seconds({f"llm.input_messages.{at}.message.content": "x" for at in range(2_000)})
+    large = _seconds({f"llm.input_messages.{at}.message.content": "x" for at in range(100_000)})
+    assert large < max(small, 0.005) * 50 * 8
+
+
+def test_a_thousand_exceptions_give_few_drafts_and_lose_nothing() -> None:
+    many = [("exception", {"exception.type": f"E{at}", "exception.message": "m"}) for at in range(1_000)]
+    (mapped,) = map_request("spans", spans_request(span(events=many)))
+    assert len(mapped.drafts) <= 257
+    raw = json.loads(dict(mapped.drafts[0].raw)["otlp:events"])
+    assert len(raw) == 1_000
+    assert raw[999]["attributes"] == {"exception.type": "E999", "exception.message": "m"}
+
+
+def test_text_that_looks_like_many_interrupts_is_read_once() -> None:
+    text = "Interrupt(value=" * 200_000 + ", id='x"
+    began = time.process_time()
+    (mapped,) = map_request(
+        "spans",
+        spans_request(span(events=[("exception", {"exception.type": "GraphInterrupt", "exception.message": text})])),
+    )
+    assert time.process_time() - began < 5
+    assert [draft.kind for draft in mapped.drafts] == ["span", "approval_request"]
+
+
+def test_spans_without_valid_ids_are_refused_with_their_bytes() -> None:
+    for wrong in ({"trace_id": b""}, {"trace_id": bytes(16)}, {"span_id": b"x"}, {"span_id": bytes(8)}):
+        (mapped,) = map_request("spans", spans_request(span(**wrong)))
+        assert mapped.refusal is not None
+        assert mapped.refusal.code == "bad_id"
+        assert mapped.drafts == ()
+        assert mapped.wire
+
+
+def test_times_that_are_not_known_are_absent() -> None:
+    (own, *_) = next(iter(map_request("spans", spans_request(span(start_time_unix_nano=0))))).drafts
+    assert own.time is None
+    assert "latency_us" not in own.data
+    assert json.loads(dict(own.raw)["otlp:span"])["end_time_unix_nano"] == {"int": str(END)}
+    (own, *_) = next(iter(map_request("spans", spans_request(span(end_time_unix_nano=1))))).drafts
+    assert "latency_us" not in own.data
+
+
+def test_a_log_observed_again_is_the_same_record() -> None:
+    ids = set()
+    for observed in (0, 5, 6):
+        (mapped,) = map_request("logs", logs_request(log("x", observed_time_unix_nano=observed)))
+        ids.add((mapped.drafts[0].id, mapped.wire))
+    assert len(ids) == 1
+    without = {
+        next(iter(map_request("logs", logs_request(log("x", time_unix_nano=0, observed_time_unix_nano=at))))).wire
+        for at in (5, 6)
+    }
+    assert len(without) == 2
+
+
+def test_ids_are_those_of_kinds_md() -> None:
+    (mapped,) = map_request("spans", spans_request(span(status=(2, "no"))))
+    assert all(
+        re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", one.id) for one in mapped.drafts
+    )
+    from schemas.ids import v5
+    from tests.mapping.otlp import PARENT, SPAN, TRACE
+
+    assert mapped.drafts[0].id == v5(f"otlp\n{TRACE}\n{SPAN}")
+    assert mapped.drafts[0].data["parent"] == v5(f"otlp\n{TRACE}\n{PARENT}")
+    assert mapped.drafts[1].id == v5(f"otlp\n{TRACE}\n{SPAN}\nerror\n0")
+
+
+def _seconds(attributes: dict[str, Any]) -> float:
+    request = spans_request(span("m", {"openinference.span.kind": "LLM", **attributes}))
+    began = time.process_time()
+    for mapped in map_request("spans", request):
+        for draft in mapped.drafts:
+            normalize_draft(draft)
+    return time.process_time() - began
