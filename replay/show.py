@@ -1,10 +1,11 @@
-"""A run's entries in order, with what became of their content.
+"""A run's entries in order, with what became of their content, what is known of the run, and what it comes to.
 
 Guarantees: `disclosed` is said only of a value that opened under the keys its leaf names and is what the leaf commits
 to; whatever the tables hold, the other entries are shown. Does not: verify chains or signatures, or leaves beyond their
 form; `tally verify` does.
 
-An entry whose leaf can't be read has `verdict` tampered, and of the rest only what the columns say.
+An entry whose leaf can't be read has `verdict` tampered, and of the rest only what the columns say; it adds nothing to
+what is known.
 
 Verdicts of a field (log-format.md, "Content"): disclosed; withheld, no key store was given; erased, an erasure entry of
 the log names one of its keys; key_missing, a key is gone and no entry says why; tampered, it doesn't open or isn't what
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -24,7 +25,9 @@ from ledger.content import commitment, open_field
 from ledger.db import Connection
 from ledger.errors import MalformedLeaf, SealedFieldError
 from ledger.keystore import KeyStore
-from ledger.leaf import check_leaf
+from ledger.leaf import Leaf, check_leaf
+from projections.knowledge import Knowledge, knowledge_of
+from projections.steps import Run, Totals, steps, totals_of
 from replay.errors import RunUnknown
 
 ROWS_AT_ONCE = 500
@@ -32,15 +35,28 @@ ROWS_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class RunShown:
-    """A run as design.md, "Commands", has it."""
+    """A run as design.md, "Commands", has it, and what follows from its entries."""
 
     run: str
     log: str
     entries: list[dict[str, Any]]
+    recorded: list[str | None]  # of each entry, when the ledger sealed it
+    told: Run
+    knowledge: Knowledge
+    totals: Totals
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return orjson.dumps(asdict(self)).decode()
+        told, totals = self.told, self.totals.as_json()
+        whole = {"status": told.status, "started": told.started, "ended": told.ended, "roots": told.roots, **totals}
+        merged = [{"index": at, "into": into, "why": why} for at, (into, why) in sorted(self.merged().items())]
+        known = {**self.knowledge.as_json(), "merged": merged}
+        shown = {"run": self.run, "log": self.log, "entries": self.entries}
+        return orjson.dumps({**shown, "knowledge": known, "totals": whole}).decode()
+
+    def merged(self) -> dict[int, tuple[int, str]]:
+        """Of each entry that tells what another one does: the index of that one, and by which rule."""
+        return {one.entry.index: (step.entry.index, one.why) for step in self.told.steps for one in step.merged}
 
 
 async def show_run(conn: Connection, keystore: KeyStore | None, run: str, tenant: str | None) -> RunShown:
@@ -48,6 +64,8 @@ async def show_run(conn: Connection, keystore: KeyStore | None, run: str, tenant
     log = await _log_of(conn, run, tenant)
     erased = await _erased(conn, log)
     entries: list[dict[str, Any]] = []
+    recorded: list[str | None] = []
+    readable: list[tuple[int, Leaf]] = []
     cursor = conn.cursor(binary=True)
     await cursor.execute(
         "SELECT e.index, e.id, e.run_seq, e.kind, e.leaf, c.pointers, c.types, c.sealed FROM entries e"
@@ -59,9 +77,11 @@ async def show_run(conn: Connection, keystore: KeyStore | None, run: str, tenant
         leaves = [_leaf(row[4]) for row in rows]
         keys = _keys(keystore, [leaf for leaf in leaves if leaf is not None])
         for (index, id, run_seq, kind, _, pointers, types, sealed), leaf in zip(rows, leaves, strict=True):
+            recorded.append(None if leaf is None else leaf["recorded"])
             if leaf is None:
                 entries.append(_unreadable(index, str(id), run_seq, kind))
                 continue
+            readable.append((index, Leaf(**leaf)))
             held = _held(pointers or (), types or (), sealed or ())
             entries.append(
                 {
@@ -79,7 +99,8 @@ async def show_run(conn: Connection, keystore: KeyStore | None, run: str, tenant
                     },
                 }
             )
-    return RunShown(run, log, entries)
+    told = steps(readable)
+    return RunShown(run, log, entries, recorded, told, knowledge_of(told), totals_of(told))
 
 
 def _leaf(leaf: bytes) -> dict[str, Any] | None:

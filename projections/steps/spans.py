@@ -121,4 +121,4 @@ def handoffs(told: Told, merging: Merging) -> None:
 
 def _taker(told: Told, at: int) -> tuple[object, ...] | None:
     agent, trace = text(told.data(at).get("to_agent")), told.data(at).get("trace")
-    return None if agent is None or not isinstance(trace, dict) else (trace.get("trace_id"), agent)
+    return None if agent is None or not isinstance(trace, dict) else (text(trace.get("trace_id")), agent)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tallystick.cli.output import AsJson, note, put
+from tallystick.cli.telling import tell_run
 
 if TYPE_CHECKING:
     from replay.show import RunShown
     from tallystick.cli.connect import Servers
-
-VALUE_CHARACTERS_MAX = 200  # of a content value, to a person
 
 
 def show(
@@ -22,11 +20,17 @@ def show(
     tenant: Annotated[str | None, typer.Option(metavar="T", help="Whose run, where several tenants have it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a run's entries in order, with their content and what became of it.
+    """Show a run's entries in order, what is known of the run, and what it comes to.
+
+    Each entry has the time that its sender told, the time at which the ledger recorded it, and who vouches for it. Of
+    entries that tell the same thing, as a log and its span do, all but one say which entry they are the same as.
 
     A content field is `disclosed` (opened, and what the leaf commits to), `withheld` (there is no key store here),
     `erased`, `key_missing` or `tampered`. With --json a value is the exact text that was recorded, digits and spaces
     included; bytes that are not text are in base64. An entry is `tampered` where its leaf can't be read.
+
+    Each of the twelve links of a run is `reported`, `inferred` (by which rule) or `missing`: the record holds nothing
+    of it, which doesn't mean that it didn't happen. In the totals, what was told several times counts once.
 
     \b
     Examples:
@@ -39,9 +43,7 @@ def show(
     if as_json:
         put(shown.to_json())
     else:
-        put(f"run {shown.run} in {shown.log}, {len(shown.entries)} entries")
-        for entry in shown.entries:
-            _tell(entry)
+        tell_run(shown)
     if any(_is_tampered(entry) for entry in shown.entries):
         note("something was tampered with; `tally verify` says what")
 
@@ -63,19 +65,3 @@ async def _show(of: Servers, run: str, tenant: str | None) -> RunShown:
 
 def _is_tampered(entry: dict[str, Any]) -> bool:
     return "verdict" in entry or any(content["verdict"] == "tampered" for content in entry["content"].values())
-
-
-def _tell(entry: dict[str, Any]) -> None:
-    put(f"{entry['run_seq']:>5}  {entry['time'] or '-':27}  {entry['kind']}  {entry['id']}")
-    if "verdict" in entry:
-        put(f"       {entry['verdict']}: its leaf can't be read")
-        return
-    if entry["actor"]:
-        put(f"       actor {json.dumps(entry['actor'], ensure_ascii=False)}")
-    put(f"       {json.dumps(entry['data'], ensure_ascii=False)}")
-    for pointer, content in entry["content"].items():
-        value = content.get("value")
-        text = "" if value is None else f" {json.dumps(value, ensure_ascii=False)}"
-        if len(text) > VALUE_CHARACTERS_MAX:
-            text = f"{text[:VALUE_CHARACTERS_MAX]}… ({len(value)} characters)"
-        put(f"       {pointer} {content['verdict']}{text}")

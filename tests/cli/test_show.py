@@ -43,7 +43,7 @@ async def test_a_run_in_order_with_its_content(site: Site) -> None:
     second["data"]["actor"] = {"agent": "desk", "principal": "ann@example.org"}
     await send(site, first, second, event("other", 1))
     found = await shown(site, "run")
-    assert found.keys() == {"run", "log", "entries"}
+    assert found.keys() == {"run", "log", "entries", "knowledge", "totals"}
     assert (found["run"], found["log"]) == ("run", site.origin)
     assert [entry.keys() for entry in found["entries"]] == [MEMBERS] * 2
     assert [(entry["id"], entry["run_seq"]) for entry in found["entries"]] == [(first["id"], 0), (second["id"], 1)]
@@ -58,6 +58,18 @@ async def test_a_run_in_order_with_its_content(site: Site) -> None:
         "/output": {"verdict": "disclosed", "value": '{"state": "done"}'},
         "/actor/principal": {"verdict": "disclosed", "value": "ann@example.org"},
     }
+
+
+async def test_what_is_known_of_a_run_and_what_it_comes_to(site: Site) -> None:
+    await send(site, event("run", 1), event("run", 2))
+    found = await shown(site, "run")
+    first, second = (entry["index"] for entry in found["entries"])
+    execution = {"state": "reported", "rules": [], "lacks": [], "entries": [first, second]}
+    assert found["knowledge"]["links"]["tool_execution"] == execution
+    assert found["knowledge"]["links"]["model_invocation"]["state"] == "missing"
+    assert (found["totals"]["tool_calls"], found["totals"]["model_calls"]) == (2, 0)
+    await tamper(site, "UPDATE entries SET leaf = convert_to('garbage', 'UTF8') WHERE run_seq = 0")
+    assert (await shown(site, "run"))["knowledge"]["links"]["tool_execution"]["entries"] == [second]
 
 
 async def test_without_a_key_store_content_is_withheld(site: Site) -> None:

@@ -16,7 +16,9 @@ _few = st.integers(0, 3)
 _count = st.integers(0, 2**53 - 1)
 _decimal = st.sampled_from(["0", "0.1", "0.20", "1" * 38, "0." + "1" * 37])
 _amount = st.fixed_dictionaries({"amount": _decimal, "currency": st.sampled_from(["USD", "EUR"])})
-_odd = st.sampled_from([0, -1, True, "", "odd", [], {}, {"amount": "x", "currency": "USD"}, {"amount": "1"}])
+_odd = st.sampled_from(
+    [0, -1, True, "", "odd", [], {}, ["odd", 1], {"amount": "x", "currency": "USD"}, {"amount": "1"}, {"trace_id": []}]
+)
 _name = st.sampled_from(["x", "y"])
 _status = st.sampled_from(["ok", "error", "timeout", "denied", "success", "failure"])
 
@@ -68,7 +70,10 @@ Family = tuple[tuple[str, ...], tuple[str, ...]]
 def _data(draw: st.DrawFn, family: Family) -> tuple[str, dict[str, Any]]:
     kind = draw(st.sampled_from(family[0]))
     names = draw(st.lists(st.sampled_from(family[1]), max_size=6, unique=True))
-    return kind, {name: draw(_MEMBERS[name] if draw(st.integers(0, 9)) else _odd) for name in names}
+    data = {name: draw(_MEMBERS[name] if draw(st.integers(0, 9)) else _odd) for name in names}
+    if not draw(st.integers(0, 19)):
+        data[draw(st.sampled_from(["trace", "from", "refs", "missing", "effect", "documents"]))] = draw(_odd)
+    return kind, data
 
 
 _commit = st.none() | st.dictionaries(

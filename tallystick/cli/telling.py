@@ -1,0 +1,121 @@
+"""A run as a person reads it: its entries, what is known of it, and what it comes to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from tallystick.cli.output import put
+
+if TYPE_CHECKING:
+    from projections.knowledge import Knowledge
+    from projections.steps import Run, Totals
+    from replay.show import RunShown
+
+VALUE_CHARACTERS_MAX: Final = 200  # of a content value
+INDEXES_SHOWN_MAX: Final = 3  # of the entries that show a link; --json has all
+
+
+def tell_run(shown: RunShown) -> None:
+    """The entries in order, each with what it says; then what follows from them."""
+    put(f"run {shown.run} in {shown.log}, {len(shown.entries)} entries")
+    put(f"{'seq':>5}  {'time':27}  {'recorded':27}  {'vouched':8}  kind")
+    merged = shown.merged()
+    for entry, recorded in zip(shown.entries, shown.recorded, strict=True):
+        _tell(entry, recorded, merged.get(entry["index"]))
+    _tell_knowledge(shown.knowledge)
+    _tell_totals(shown.told, shown.totals)
+
+
+def _tell(entry: dict[str, Any], recorded: str | None, same_as: tuple[int, str] | None) -> None:
+    vouched = str(entry["data"].get("vouched", "-"))
+    put(f"{entry['run_seq']:>5}  {entry['time'] or '-':27}  {recorded or '-':27}  {vouched:8}  {entry['kind']}")
+    put(f"       index {entry['index']}, id {entry['id']}")
+    if "verdict" in entry:
+        put(f"       {entry['verdict']}: its leaf can't be read")
+        return
+    if same_as is not None:
+        put(f"       tells the same as index {same_as[0]} ({same_as[1]})")
+    if entry["actor"]:
+        put(f"       actor {json.dumps(entry['actor'], ensure_ascii=False)}")
+    put(f"       {json.dumps(entry['data'], ensure_ascii=False)}")
+    for pointer, content in entry["content"].items():
+        value = content.get("value")
+        text = "" if value is None else f" {json.dumps(value, ensure_ascii=False)}"
+        if len(text) > VALUE_CHARACTERS_MAX:
+            text = f"{text[:VALUE_CHARACTERS_MAX]}… ({len(value)} characters)"
+        put(f"       {pointer} {content['verdict']}{text}")
+
+
+def _tell_knowledge(known: Knowledge) -> None:
+    """The twelve links, and what is missing or gone."""
+    put()
+    rows: list[tuple[str, ...]] = [
+        (
+            name.replace("_", " "),
+            link.state,
+            _listed(link.rules),
+            _listed(link.lacks) if link.entries else "-",
+            _indexes(link.entries),
+        )
+        for name, link in known.links.items()
+    ]
+    rows.insert(0, ("link", "known", "by rule", "lacks", "shown by index"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        put("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for member in known.members:
+        put(f"{member.name} is inferred by {member.rule}: {_entries(member.entries)}")
+    for name, indexes in known.missing.items():
+        put(f"{name} was not said: {_entries(indexes)}")
+    for gone in known.dropped:
+        number = "an unknown number" if gone.number is None else gone.number
+        put(f"{gone.what.replace('_', ' ')}: {number}, as told by {_entries(gone.entries)}")
+    if known.unmapped:
+        put(f"members without a name of ours are kept, encrypted, in {_entries(known.unmapped)}")
+
+
+def _tell_totals(run: Run, totals: Totals) -> None:
+    """What the run comes to, each thing counted once."""
+    put()
+    began = "" if run.started is None else f" {run.started}"
+    if run.ended is None:
+        put(f"no end was told; started{began or ' at an unknown time'}")
+    else:
+        roots = f", {run.roots} roots" if run.roots > 1 else ""
+        put(f"{run.status or 'status unknown'}, {began.strip() or '?'} to {run.ended}{roots}")
+    put(
+        f"{totals.model_calls} model calls, {totals.tool_calls} tool calls ({totals.tool_calls_denied} denied),"
+        f" {totals.errors} errors, {totals.retries} retries, {totals.delegations} delegations"
+    )
+    tokens = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in totals.tokens.items())
+    lacking = totals.model_calls_without_tokens
+    put(f"{tokens or 'no tokens told'}{f' ({lacking} calls tell none)' if lacking else ''}")
+    cost = totals.cost
+    said: Mapping[str, Mapping[str, Decimal]] = {
+        "priced": cost.priced,
+        "claimed": cost.claimed,
+        "tools": cost.tools,
+        "claimed for the run": cost.whole,
+    }
+    put("; ".join(f"{name} {_money(sums)}" for name, sums in said.items()))
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words) or "-"
+
+
+def _money(sums: Mapping[str, Decimal]) -> str:
+    return ", ".join(f"{amount:f} {currency}" for currency, amount in sorted(sums.items())) or "-"
+
+
+def _indexes(indexes: Sequence[int]) -> str:
+    shown = ", ".join(map(str, indexes[:INDEXES_SHOWN_MAX])) or "-"
+    more = len(indexes) - INDEXES_SHOWN_MAX
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _entries(indexes: Sequence[int]) -> str:
+    return f"{'index' if len(indexes) == 1 else 'indexes'} {_indexes(indexes)}"

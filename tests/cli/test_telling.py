@@ -1,0 +1,123 @@
+"""A run as a person reads it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from ledger.leaf import Leaf
+from projections.knowledge import knowledge_of
+from projections.steps import steps, totals_of
+from replay.show import RunShown
+from tallystick.cli.telling import tell_run
+from tests.projections.leaves import COMMITTED, arrived, event, log, span
+
+MONEY = {"amount": "0.0010", "currency": "USD"}
+
+
+def shown(*leaves: Leaf, content: dict[str, Any] | None = None) -> RunShown:
+    entries = arrived(leaves)
+    told = steps(entries)
+    return RunShown(
+        "r1",
+        "ledger.example.org/default",
+        [
+            {
+                "index": index,
+                "id": leaf.id,
+                "run_seq": leaf.run_seq,
+                "kind": leaf.kind,
+                "time": leaf.time,
+                "actor": leaf.actor,
+                "data": leaf.data,
+                "source": leaf.source,
+                "content": content or {},
+            }
+            for index, leaf in entries
+        ],
+        [leaf.recorded for _, leaf in entries],
+        told,
+        knowledge_of(told),
+        totals_of(told),
+    )
+
+
+def lines(capsys: pytest.CaptureFixture[str], run: RunShown) -> list[str]:
+    tell_run(run)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_an_entry_has_its_times_who_vouches_and_what_it_is_the_same_as(capsys: pytest.CaptureFixture[str]) -> None:
+    told = lines(capsys, shown(log("l", "m", "model_call", at=4), span("m", "model_call", at=3)))
+
+    assert told[0] == "run r1 in ledger.example.org/default, 2 entries"
+    assert told[1].split() == ["seq", "time", "recorded", "vouched", "kind"]
+    assert told[2].split() == [
+        "0",
+        "2026-11-21T03:00:00.000004Z",
+        "2026-11-21T03:00:10.000000Z",
+        "claimed",
+        "model_call",
+    ]
+    assert told[2].index("model_call") == told[1].index("kind")
+    assert told[2].index("claimed") == told[1].index("vouched")
+    assert told[4] == "       tells the same as index 1 (of_its_span)"
+
+
+def test_the_links_stand_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    run = shown(*(span(f"m{n}", "model_call", {"latency_us": 1, "missing": ["provider"]}, at=n) for n in range(5)))
+    told = lines(capsys, run)
+    table = [re.split(r" {2,}", line) for line in told]
+
+    assert ["link", "known", "by rule", "lacks", "shown by index"] in table
+    assert ["model invocation", "reported", "-", "-", "0, 1, 2 and 2 more"] in table
+    assert ["cost and latency", "inferred", "span_times", "cost", "0, 1, 2 and 2 more"] in table
+    assert ["final action", "missing", "-", "-", "-"] in table
+    assert "model_call.latency_us is inferred by span_times: indexes 0, 1, 2 and 2 more" in told
+    assert "model_call.provider was not said: indexes 0, 1, 2 and 2 more" in told
+
+
+def test_what_was_dropped_and_what_is_kept_without_a_name_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    refs = {"refs": [{"what": "dropped_attributes", "id": "3"}, {"what": "dropped_links", "id": "?"}]}
+    told = lines(capsys, shown(span("m", "span", refs, commit={"/raw": COMMITTED})))
+
+    assert "dropped attributes: 3, as told by index 0" in told
+    assert "dropped links: an unknown number, as told by index 0" in told
+    assert "members without a name of ours are kept, encrypted, in index 0" in told
+
+
+def test_the_totals_count_once(capsys: pytest.CaptureFixture[str]) -> None:
+    call = {"input_tokens": 11, "output_tokens": 7, "price": MONEY}
+    ended = shown(
+        span("m", "model_call", call, parent="a", at=2),
+        log("l", "m", "model_call", call),
+        span("a", "run_started", derived=0, at=1),
+        span("a", "run_finished", {"status": "success"}, at=9),
+    )
+
+    assert lines(capsys, ended)[-4:] == [
+        "success, 2026-11-21T03:00:00.000001Z to 2026-11-21T03:00:00.000009Z",
+        "1 model calls, 0 tool calls (0 denied), 0 errors, 0 retries, 0 delegations",
+        "11 input tokens, 7 output tokens",
+        "priced 0.0010 USD; claimed -; tools -; claimed for the run -",
+    ]
+
+
+def test_a_run_without_an_end_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    told = lines(capsys, shown(event("m", "model_call")))
+
+    assert told[-4:-1] == [
+        "no end was told; started at an unknown time",
+        "1 model calls, 0 tool calls (0 denied), 0 errors, 0 retries, 0 delegations",
+        "no tokens told (1 calls tell none)",
+    ]
+
+
+def test_long_content_is_cut_and_its_verdict_said(capsys: pytest.CaptureFixture[str]) -> None:
+    content = {"/input": {"verdict": "disclosed", "value": "x" * 300}, "/output": {"verdict": "erased"}}
+    told = lines(capsys, shown(event("m", "model_call"), content=content))
+
+    assert any(line.startswith("       /input disclosed") and line.endswith("… (300 characters)") for line in told)
+    assert "       /output erased" in told
