@@ -27,7 +27,7 @@ class Record:
     headers: list[tuple[str, bytes]]
     value: bytes
     sent: tuple[str, ...]
-    exporter: dict[str, Any]
+    exporter: dict[str, Any] | str  # or the file that configured the whole Collector
 
 
 def load() -> dict[str, Record]:
