@@ -153,7 +153,9 @@ async def _refund(ctx: RunContext[Shop], order: str, amount: str) -> dict[str, s
     )
     if verdict.decision != "allow":
         return {"refused": verdict.text}
-    payment = await ctx.deps.payments.pay(call, "refund", order, Decimal(amount))
     effect = otel.Effect(system="payments", resource=f"order/{order}", action="refund", count=1)
-    otel.final_action(call=call, effect={**effect, "amount": amount, "currency": CURRENCY})
+    effect |= {"amount": amount, "currency": CURRENCY}
+    otel.describe_call(access="write", risk="medium", reversible=True, idempotency_key=call, effect=effect)
+    payment = await ctx.deps.payments.pay(call, "refund", order, Decimal(amount))
+    otel.final_action(call=call, effect=effect)
     return {"payment": payment.id}

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack
 
 from opentelemetry import baggage, context, trace
 from opentelemetry.context import Context
+from opentelemetry.trace import SpanContext
 
 from .names import (
     DEPTH,
@@ -99,19 +100,27 @@ def attributes_in(at: Context | None = None, accept: Reach = "nothing") -> dict[
 
 @contextmanager
 def envelope(
-    run_id: str | None = None, *, carry: Reach | None = None, accept: Reach = "nothing", **members: Unpack[Members]
+    run_id: str | None = None,
+    *,
+    carry: Reach | None = None,
+    accept: Reach = "nothing",
+    own_trace: bool = True,
+    **members: Unpack[Members],
 ) -> Iterator[Envelope]:
     """Everything in the block is of this run. Members add to those of the envelope around it.
 
     Without `run_id` it is the run of the envelope around it, else a new one. `carry`: what goes along as baggage with
     every request made in the block (as in the envelope around it, else nothing). `accept`: what counts of the baggage
-    that came with the request that is served.
+    that came with the request that is served. `own_trace`: a new run that begins inside a span, such as a web
+    server's, has a trace of its own, linked to that span. So it has a root, which the ledger reads its beginning and
+    end from; and what is recorded doesn't depend on whether whoever called had its trace sampled.
     """
     around = attributes_in(accept=accept)
     own = envelope_attributes({"run_id": run_id, **members})
     if RUN_ID not in own and RUN_ID not in around:
         own[RUN_ID] = str(uuid.uuid4())
-    with _attached(around | own, carry, context.get_current()) as entered:
+    begins = own_trace and own.get(RUN_ID, around.get(RUN_ID)) != around.get(RUN_ID)
+    with _attached(around | own, carry, begins) as entered:
         yield entered
 
 
@@ -121,7 +130,7 @@ def child(
 ) -> Iterator[Envelope]:
     """A run of another agent below the current one: `parent_run`, `root_run` and `depth` are set, and principal,
     budget, policy bundle and work item are inherited. Its spans begin a trace of their own, so that each of the two
-    runs has a root. Say the delegation itself with `delegation(to_agent=…, to_run=…)`, before, in the run above."""
+    runs has a root. Say the delegation itself with `delegation(to_agent=…, to_run=…)`, in the run above."""
     around = attributes_in()
     above = around.get(RUN_ID) or _current_trace_id()
     own = envelope_attributes({"run_id": run_id, "agent": agent, **members})
@@ -129,8 +138,7 @@ def child(
     inherited = {name: value for name, value in around.items() if not _is_of_the_agent(name)}
     if above is not None:
         inherited |= {PARENT_RUN: above, ROOT_RUN: around.get(ROOT_RUN, above), DEPTH: _depth(around) + 1}
-    own_trace = trace.set_span_in_context(trace.INVALID_SPAN)
-    with _attached(inherited | own, carry, own_trace) as entered:
+    with _attached(inherited | own, carry, begins=True) as entered:
         yield entered
 
 
@@ -140,13 +148,26 @@ class _Held:
 
     attributes: Mapping[str, Attribute]
     carry: Reach
+    called_in: SpanContext | None  # of the span that the run was begun in, in another trace
+
+
+def called_in(at: Context | None = None) -> SpanContext | None:
+    """The span in which the current run was begun, where that is in another trace."""
+    held = context.get_value(_KEY, at)
+    return held.called_in if isinstance(held, _Held) else None
 
 
 @contextmanager
-def _attached(attributes: dict[str, Attribute], carry: Reach | None, into: Context) -> Iterator[Envelope]:
-    held = context.get_value(_KEY, into)
-    reach = carry or (held.carry if isinstance(held, _Held) else "nothing")
-    here = context.set_value(_KEY, _Held(attributes, reach), into)
+def _attached(attributes: dict[str, Attribute], carry: Reach | None, begins: bool) -> Iterator[Envelope]:
+    held = context.get_value(_KEY)
+    around = held if isinstance(held, _Held) else _Held({}, "nothing", None)
+    reach = carry or around.carry
+    here, caller = context.get_current(), around.called_in
+    if begins:
+        current = trace.get_current_span().get_span_context()
+        caller = current if current.is_valid else None
+        here = trace.set_span_in_context(trace.INVALID_SPAN, here)
+    here = context.set_value(_KEY, _Held(attributes, reach, caller), here)
     for name in baggage.get_all(here):  # what came in, or was set around this, goes no further than `reach` says
         if name.startswith(PREFIX) and not (name in attributes and _reaches(name, reach)):
             here = baggage.remove_baggage(name, here)

@@ -71,6 +71,23 @@ class Common(TypedDict, total=False):
     reason: Any
 
 
+class ToolCall(TypedDict, total=False):
+    """What a tool's span can be told besides. All of it is public, but for `diff`."""
+
+    access: Literal["read", "write"] | None
+    risk: Risk | None
+    reversible: bool | None
+    idempotency_key: str | None
+    attempt: int | None
+    schema_version: str | None
+    effect: Effect | None
+    data_classes: Sequence[str] | None
+    destination: str | None
+    dry_run: bool | None
+    cost: Money | None
+    diff: Any
+
+
 class PolicyDecision(Common, total=False):
     policy: str | None
     rule: str | None
@@ -187,6 +204,14 @@ def approval_decision(
 ) -> None:
     """What the reviewer answered. `approval` is the request's, also where the answer comes in another trace."""
     event("approval_decision", approval=approval, decision=decision, **more)
+
+
+def describe_call(span: Span | None = None, **more: Unpack[ToolCall]) -> None:
+    """Say of a tool call, in the tool, what its span (the current one) doesn't: that it writes, with which effect."""
+    try:
+        (span or trace.get_current_span()).set_attributes(data_attributes("tool_call", more))
+    except Exception:  # as in `event`
+        logger.warning("tool_call: not described", exc_info=True)
 
 
 def final_action(**more: Unpack[FinalAction]) -> None:

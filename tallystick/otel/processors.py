@@ -14,7 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
-from .envelope import Reach, attributes_in
+from .envelope import Reach, attributes_in, called_in
 from .names import PREFIX, logger
 
 
@@ -26,11 +26,13 @@ class EnvelopeSpanProcessor(SpanProcessor):
         self._accept, self._told = accept, False
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Put the envelope's attributes on a span, but for those it has."""
+        """Put the envelope's attributes on a span, but for those it has; link a root to where its run was begun."""
         try:
             own = span.attributes or {}
             said = attributes_in(parent_context, self._accept)
             span.set_attributes({name: value for name, value in said.items() if name not in own})
+            if span.parent is None and (caller := called_in(parent_context)) is not None:
+                span.add_link(caller)
         except Exception:  # a span without its envelope is better than an agent that fails
             logger.warning("a span got no envelope", exc_info=True)
 

@@ -12,7 +12,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import Tracer, format_span_id
 
 from tallystick import otel
 from tallystick.otel import EnvelopeLogProcessor, EnvelopeSpanProcessor, Reach
@@ -33,6 +33,13 @@ class Sent:
     def traces(self) -> dict[str, tuple[int, bool]]:
         """Each span's trace, and whether it is a root."""
         return {span.name: (span.context.trace_id, span.parent is None) for span in self._spans.get_finished_spans()}
+
+    def links(self) -> dict[str, list[str]]:
+        """The ids of the spans that each span is linked to."""
+        return {
+            span.name: [format_span_id(link.context.span_id) for link in span.links]
+            for span in self._spans.get_finished_spans()
+        }
 
     def records(self) -> list[Any]:
         """The log records, as they were emitted."""

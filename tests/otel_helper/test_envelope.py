@@ -161,6 +161,49 @@ def test_an_exception_leaves_the_block_as_it_was(sent: Sent) -> None:
     assert sent.spans()["after"] == {}
 
 
+# A run inside a span
+
+
+def test_a_new_run_has_a_root_of_its_own_linked_to_where_it_was_begun(sent: Sent) -> None:
+    with sent.tracer.start_as_current_span("served") as served:
+        inner = otel.envelope(workflow="refunds")
+        with otel.envelope("run-1"), sent.tracer.start_as_current_span("agent"), inner:
+            sent.tracer.start_span("tool").end()
+        sent.tracer.start_span("answer").end()
+
+    traces, links = sent.traces(), sent.links()
+    assert traces["agent"][1]
+    assert traces["agent"][0] == traces["tool"][0] != traces["served"][0] == traces["answer"][0]
+    assert links["agent"] == [trace.format_span_id(served.get_span_context().span_id)]
+    assert links["tool"] == links["served"] == []
+
+
+def test_it_stays_in_the_trace_when_asked_to_or_when_it_is_the_same_run(sent: Sent) -> None:
+    with sent.tracer.start_as_current_span("served"):
+        with otel.envelope(own_trace=False):
+            sent.tracer.start_span("agent").end()
+        token = context.attach(extract({"baggage": "tallystick.run_id=run-9"}, context.get_current()))
+        with otel.envelope(accept="run", principal="Ann"):
+            sent.tracer.start_span("joined").end()
+        context.detach(token)
+
+    traces = sent.traces()
+    assert traces["agent"] == traces["joined"] == (traces["served"][0], False)
+
+
+def test_a_trace_that_was_not_sampled_takes_no_evidence_away(sent: Sent) -> None:
+    unsampled = extract({"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-00"})
+    token = context.attach(unsampled)
+    try:
+        with sent.tracer.start_as_current_span("served"), otel.envelope("run-1"):
+            sent.tracer.start_span("agent").end()
+    finally:
+        context.detach(token)
+
+    assert sent.spans() == {"agent": {"tallystick.run_id": "run-1"}}
+    assert sent.traces()["agent"][1]
+
+
 # A run below
 
 

@@ -147,6 +147,25 @@ def test_persons_times_lists_and_effects(sent: Sent) -> None:
     assert released["tallystick.run_id"] == "run-7"
 
 
+def test_a_tool_says_of_its_own_span_what_it_does_in_the_world(sent: Sent) -> None:
+    with sent.tracer.start_as_current_span("execute_tool pay"):
+        effect = otel.Effect(system="bank", action="refund", amount=Decimal("12.90"), currency="USD")
+        otel.describe_call(access="write", risk="high", idempotency_key="k-1", effect=effect, diff={"paid": True})
+    otel.describe_call(access="write")  # outside any span: nothing to say it of
+
+    assert sent.spans()["execute_tool pay"] == {
+        "tallystick.data.access": "write",
+        "tallystick.data.risk": "high",
+        "tallystick.data.idempotency_key": "k-1",
+        "tallystick.data.effect.system": "bank",
+        "tallystick.data.effect.action": "refund",
+        "tallystick.data.effect.amount": "12.90",
+        "tallystick.data.effect.currency": "USD",
+        "tallystick.data.diff": '{"paid":true}',
+    }
+    assert kinds.ToolCall.__annotations__.keys() <= KINDS["tool_call"].shape.checks.keys() | {"diff"}
+
+
 def test_the_id_of_a_span_is_the_ledgers(sent: Sent) -> None:
     with sent.tracer.start_as_current_span("tool") as span:
         found = otel.event_id()
