@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.runtimes.apps import offline  # isort: skip  (first: nothing may connect)
 
+import os
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -16,6 +17,10 @@ from google.genai import types
 from pydantic import PrivateAttr
 
 from tests.runtimes.apps.scenarios import OutOfOrderError, main, model_called, model_raised, scenario, told, tool_ran
+
+# What a tool was called with and what came of it, without which a call that only asked for a confirmation looks done.
+os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "gen_ai_latest_experimental"
+os.environ["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] = "SPAN_AND_EVENT"
 
 MODEL = "gemini-2.5-flash"
 CONFIRMATION = "adk_request_confirmation"

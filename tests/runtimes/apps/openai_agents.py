@@ -203,7 +203,7 @@ async def guardrail_tripped() -> None:
         model=Scripted(says("Never said.", (10, 2))),
         input_guardrails=[InputGuardrail(guardrail_function=no_secrets, name="no_secrets", run_in_parallel=False)],
     )
-    told(guardrail="no_secrets")
+    told(tripped=1)
     try:
         await Runner.run(agent, "My password is x.", run_config=named("guardrail"))
     except InputGuardrailTripwireTriggered:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tests.runtimes.apps import offline  # isort: skip  (first: nothing may connect)
 
-from collections.abc import Callable
 from typing import Any
 
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, ToolDenied
@@ -17,7 +16,13 @@ from tests.runtimes.apps.scenarios import OutOfOrderError, main, model_called, m
 
 MODEL = "gpt-4o"
 
-Turn = Callable[[list[ModelMessage]], ModelResponse]
+
+class Scripted(FunctionModel):
+    """The framework's function model, in the part of a provider's: what it uses has a price."""
+
+    @property
+    def system(self) -> str:
+        return "openai"
 
 
 def scripted(*turns: ModelResponse | Exception) -> FunctionModel:
@@ -32,7 +37,7 @@ def scripted(*turns: ModelResponse | Exception) -> FunctionModel:
         model_called(MODEL, turn.usage.input_tokens, turn.usage.output_tokens)
         return turn
 
-    return FunctionModel(answer, model_name=MODEL)
+    return Scripted(answer, model_name=MODEL)
 
 
 def calls(tool: str, arguments: dict[str, Any], call_id: str, tokens: tuple[int, int]) -> ModelResponse:
