@@ -29,7 +29,7 @@ _SLOW = settings(
 def _check(draft: Draft) -> None:
     """The draft becomes an event, unless it says a kind that it may not, and the event fits its kind."""
     if draft.kind not in KINDS or KINDS[draft.kind].ledger_only:
-        with pytest.raises(Rejection, match="unknown_kind|reserved_kind"):
+        with pytest.raises(Rejection, match=r"unknown_kind|reserved_kind"):
             normalize_draft(draft)
         return
     event = normalize_draft(draft)

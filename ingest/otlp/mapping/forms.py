@@ -188,12 +188,20 @@ def tool_names(value: Any) -> list[str] | None:
     for item in items:
         if type(item) is str and item.startswith("{"):
             item = parsed(item)
-        if type(item) is dict:
-            inner = item.get("function")
-            item = item.get("name") or (inner.get("name") if type(inner) is dict else None)
-        if name(item) is not None:
-            found[item] = None
+        tool = _tool_name(item)
+        if tool is not None:
+            found[tool] = None
     return list(found) or None
+
+
+def _tool_name(item: Any) -> str | None:
+    """The name in one definition; OpenInference has it inside `tool`, as a name or in the JSON of a schema."""
+    if type(item) is not dict:
+        return name(item)
+    tool = item.get("tool")
+    if type(tool) is dict:
+        item = json_object(tool.get("json_schema")) or tool
+    return name(item.get("name")) or name(member(item, ("function", "name")))
 
 
 def parsed(value: Any) -> Any:

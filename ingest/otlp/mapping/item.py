@@ -129,13 +129,18 @@ class Item:
         return draft
 
     def _person(self, names: Names) -> str | None:
-        found = self.said.first(names, forms.person)
-        if found is None:
-            resource = self.origin.resource
-            for name in names:
-                if name in resource and (found := forms.person(resource[name])) is not None:
-                    self.resource_used |= {name}
-                    return found
+        """By name first: a principal that the resource states plainly counts before a user that a span mentions."""
+        said, resource = self.said, self.origin.resource
+        if resource.keys().isdisjoint(names):
+            return said.first(names, forms.person)
+        found = None
+        for name in names:
+            found = said.first((name,), forms.person) or forms.person(resource.get(name))
+            if found is not None:
+                break
+        if found is not None:
+            said.first(names, forms.Equal(forms.person, found))
+            self.resource_used |= {name for name in names if forms.person(resource.get(name)) == found}
         return found
 
     def _tenant(self) -> str | None:
