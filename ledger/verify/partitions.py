@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from ledger.verify.accounts import Counted, counted
 from ledger.verify.cross import BrokenLink, DuplicateId, NumberGap, broken_links, duplicate_ids, number_gaps
 from ledger.verify.spool import read_partition
 
+Part = Literal["ids", "runs", "numbers", "accounts"]
+PARTS: tuple[Part, ...] = ("ids", "accounts", "runs", "numbers")  # the longest first
 ANSWERS_MAX = 20_000  # of each kind from one partition: past that a ledger is beyond naming each
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionJob:
-    """A partition to judge. `excluded`: by log ordinal, entries known not to belong; `from_start`: all entries were
-    read, from index 0; `accounts`: sources are to be held against the intake accounts."""
+    """What to judge of a partition: one kind of its records, so that all cores have work where there is one partition.
+
+    `excluded`: by log ordinal, entries known not to belong; `from_start`: all entries were read, from index 0;
+    `accounts`: sources are to be held against the intake accounts.
+    """
 
     folder: Path
     number: int
     excluded: dict[int, set[int]]
     from_start: bool
     accounts: bool
+    part: Part
 
 
 @dataclass(slots=True)
@@ -53,16 +60,18 @@ class PartitionAnswer:
 
 
 def judge_partition(job: PartitionJob) -> PartitionAnswer:
-    """Judge a partition, one kind of record after the other."""
+    """Judge one kind of record of a partition."""
     answer = PartitionAnswer()
-    answer.duplicates = duplicate_ids(read_partition(job.folder, "id", job.number))[:ANSWERS_MAX]
-    links, closed, answer.begun = broken_links(read_partition(job.folder, "segment", job.number), job.excluded)
-    answer.links, answer.open_runs = links[:ANSWERS_MAX], not closed
-    gaps = number_gaps(read_partition(job.folder, "numbers", job.number), from_start=job.from_start)
-    answer.gaps = gaps[:ANSWERS_MAX]
-    if job.accounts:
-        found, answer.outside = counted(
+    if job.part == "ids":
+        answer.duplicates = duplicate_ids(read_partition(job.folder, "id", job.number))[:ANSWERS_MAX]
+    elif job.part == "runs":
+        links, closed, answer.begun = broken_links(read_partition(job.folder, "segment", job.number), job.excluded)
+        answer.links, answer.open_runs = links[:ANSWERS_MAX], not closed
+    elif job.part == "numbers":
+        gaps = number_gaps(read_partition(job.folder, "numbers", job.number), from_start=job.from_start)
+        answer.gaps = gaps[:ANSWERS_MAX]
+    elif job.accounts:
+        answer.counted, answer.outside = counted(
             read_partition(job.folder, "source", job.number), read_partition(job.folder, "account", job.number)
         )
-        answer.counted = found
     return answer

@@ -38,8 +38,8 @@ from ledger.verify.fields import Unopened
 from ledger.verify.heads import Claim
 from ledger.verify.logs import LogCheck, LogRow
 from ledger.verify.marks import Marked, read_mark
-from ledger.verify.partitions import PartitionAnswer, PartitionJob, judge_partition
-from ledger.verify.plan import LogPlan, begin_snapshot, plan_log, read_logs
+from ledger.verify.partitions import PARTS, PartitionAnswer, PartitionJob, judge_partition
+from ledger.verify.plan import LogPlan, begin_snapshot, jobs, plan_log, read_logs
 from ledger.verify.pool import ROLE, Pool, Setup
 from ledger.verify.report import Findings, LogState, Report, completeness_of, integrity_of
 from ledger.verify.settle import Settled, settle
@@ -187,7 +187,7 @@ class _Verification:
         spool = Spool(self._folder, "accounts", self._partitions)
         async with Pool(setup, workers) as pool:
             done = 0
-            results = pool.check(job for plan in self._plans for job in plan.jobs())
+            results = pool.check(jobs(self._plans, workers))
             with self._unopened.open("w", encoding="utf-8") as unopened:
                 async for result in results:
                     self._gather(result, spool)
@@ -247,16 +247,17 @@ class _Verification:
             for log, settled in self._settled.items()
             if settled.located.excluded
         }
-        jobs = [
-            PartitionJob(self._folder, number, excluded, not self._marked, accounts=self._counts)
+        parts = [
+            PartitionJob(self._folder, number, excluded, not self._marked, accounts=self._counts, part=part)
             for number in range(self._partitions)
+            for part in PARTS
         ]
         answer = PartitionAnswer()
         done = 0
-        async for part in pool.apply(judge_partition, jobs):
+        async for part in pool.apply(judge_partition, parts):
             answer.merge(part)
             done += 1
-            self._progress("across", done, len(jobs))
+            self._progress("across", done, len(parts))
         self._answer = answer
 
     def _ordinal(self, log: str) -> int:
