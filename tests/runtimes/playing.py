@@ -70,21 +70,27 @@ def play_all(http: str, grpc: str) -> dict[tuple[str, str], Played]:
     """Run every app over each protocol it can speak, two at a time."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         jobs = {
-            (app, protocol): pool.submit(_play, app, protocol, f"http://{grpc}" if protocol == "grpc" else http)
+            (app, protocol): pool.submit(play, app, protocol, f"http://{grpc}" if protocol == "grpc" else http)
             for app, protocol in PLAYS
         }
         return {key: job.result() for key, job in jobs.items()}
 
 
-def _play(app: str, protocol: str, endpoint: str) -> Played:
+def play(app: str, protocol: str, endpoint: str, *scenarios: str, attributes: str = "") -> Played:
+    """Run an app, its scenarios or those named, with these resource attributes."""
     environment = ENVIRONMENT_OF[app]
     if not (ENVIRONMENTS / environment / "ready").exists():
         pytest.fail(f"the runtimes' environments are missing: make {ENVIRONMENTS / environment / 'ready'}")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TALLY", "PYTHON"))}
+    told_where = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_RESOURCE_ATTRIBUTES": attributes,
+    }
     done = subprocess.run(
-        [ENVIRONMENTS / environment / "bin" / "python", "-m", f"tests.runtimes.apps.{app}", "--twice"],
+        [ENVIRONMENTS / environment / "bin" / "python", "-m", f"tests.runtimes.apps.{app}", *scenarios, "--twice"],
         cwd=ROOT,
-        env=inherited | {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol},
+        env=inherited | told_where,
         capture_output=True,
         text=True,
         check=False,
@@ -92,5 +98,5 @@ def _play(app: str, protocol: str, endpoint: str) -> Played:
     )
     assert done.returncode == 0, f"{app} over {protocol}: {done.stderr}"
     told = json.loads(done.stdout)
-    scenarios = {name: Happened.of(facts) for name, facts in told["scenarios"].items()}
-    return Played(told["versions"], told["attempts"], scenarios)
+    happened = {name: Happened.of(facts) for name, facts in told["scenarios"].items()}
+    return Played(told["versions"], told["attempts"], happened)
