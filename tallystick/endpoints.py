@@ -37,7 +37,7 @@ LOOKS_MAX = 5
 class Endpoints:
     """What `tally up` serves. `postgres` acts as the auditor, `postgres_admin` as the superuser (embedded only).
 
-    `otlp_http` is a URL, `otlp_grpc` host:port. `web` is of a part that is not there yet; null says that it isn't served.
+    `otlp_http` is a URL, `otlp_grpc` host:port. `web` is of a part that is not there yet, so it is null.
     `ingest_ended`: why nothing is appended any more, where no consumer can work.
     """
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
@@ -26,7 +28,7 @@ from schemas.values import is_run_id
 RECORD_BYTES_MAX: Final = 900_000
 LOST_ABOVE_BYTES: Final = 15 * 1024 * 1024  # topics take 16 MiB
 OUT_BYTES_MAX: Final = 128 * 1024 * 1024  # resources stand again in each part: small ones many times, or few large ones
-CHUNK_BYTES: Final = 128 * 1024  # parsed at a time, which takes thirty times as much at the worst
+CHUNK_BYTES: Final = 512 * 1024  # parsed at a time, which takes thirty times as much at the worst
 FRAME_BYTES: Final = 32  # at most, around the records of a scope
 
 RUN: Final = "tallystick.run_id"
@@ -35,7 +37,7 @@ _RUN_BYTES: Final = RUN.encode()
 _LIST: Final = 2 << 3 | 2  # scopes in a resource, records in a scope
 _RESOURCES: Final = 1 << 3 | 2
 
-_Span = tuple[int, int]  # from, to
+_Piece = tuple[int, int]  # of the body: from, to
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,33 +84,28 @@ class Split:
 
     def _parts_of(self, key: bytes | None, group: _Group) -> Iterator[Part]:
         entries = group.entries
-        tenant = self._scopes[entries[0] if entries[0] >= 0 else ~entries[0]].tenant
+        tenant = self._scopes[~entries[0]].tenant
         waiting: list[tuple[int, int, int]] = []
-        for place in range(0, len(entries), 3):
-            scope, start, end = entries[place : place + 3]
+        count = 0
+        for place in range(0, len(entries), 4):
+            scope, start, end, records = entries[place : place + 4]
             if scope < 0:  # the first of a part
                 if waiting:
-                    yield Part(key, tenant, self._framed(waiting), len(waiting))
-                    waiting = []
+                    yield Part(key, tenant, self._framed(waiting), count)
+                waiting, count = [], 0
                 scope = ~scope
             waiting.append((scope, start, end))
-        yield Part(key, tenant, self._framed(waiting), len(waiting))
+            count += records
+        yield Part(key, tenant, self._framed(waiting), count)
 
-    def _framed(self, records: list[tuple[int, int, int]]) -> bytes:
-        """A request of these records; those of one scope that follow each other stand in one resource."""
+    def _framed(self, pieces: list[tuple[int, int, int]]) -> bytes:
+        """A request of these records, given as scope, from, to; those of one scope that follow each other as one."""
         body = memoryview(self._body)
         out: list[bytes | memoryview] = []
-        place = 0
-        while place < len(records):
-            number = records[place][0]
+        for number, group in groupby(pieces, key=itemgetter(0)):
             scope = self._scopes[number]
-            slices: list[memoryview] = []
-            size = scope.own_bytes
-            while place < len(records) and records[place][0] == number:
-                _, start, end = records[place]
-                slices.append(body[start:end])
-                size += end - start
-                place += 1
+            slices = [body[start:end] for _, start, end in group]
+            size = scope.own_bytes + sum(map(len, slices))
             head = delimited(2, size)
             out.append(delimited(1, scope.resource_bytes + len(head) + size))
             out += [body[start:end] for start, end in scope.resource]
@@ -122,9 +119,9 @@ class Split:
 class _Scope:
     """A scope of the body: where its own fields stand and its resource's, and what the resource says."""
 
-    resource: list[_Span]
+    resource: list[_Piece]
     resource_bytes: int
-    own: list[_Span]
+    own: list[_Piece]
     own_bytes: int
     named: int  # a number for the tenant that the resource names
     tenant: str | None
@@ -133,7 +130,7 @@ class _Scope:
 
 @dataclass(slots=True)
 class _Group:
-    """Of one tenant, run and trace: scope, from, to of each record; the scope inverted where a part begins."""
+    """Of one tenant, run and trace: scope, from, to, how many records; the scope inverted where a part begins."""
 
     entries: array[int] = field(default_factory=lambda: array("q"))
     open_bytes: int = 0  # of the part that was begun last
@@ -174,14 +171,14 @@ class _Splitting:
             raise Malformed("no record of it can be read")
         return split
 
-    def _count(self) -> None:
-        self._left -= 1
+    def _count(self, more: int = 1) -> None:
+        self._left -= more
         if self._left < 0:
             raise Refused("too_large", f"more than {PARTS_MAX:,} resources, scopes and records in a request")
 
     def _resource(self, start: int, end: int) -> None:
-        own: list[_Span] = []
-        scopes: list[_Span] = []
+        own: list[_Piece] = []
+        scopes: list[_Piece] = []
         for tag, begin, payload, stop in fields(self._body, start, end):
             if tag == _LIST:
                 self._count()
@@ -194,7 +191,7 @@ class _Splitting:
         for scope_start, scope_end in scopes:
             self._scope(scope_start, scope_end, own, own_bytes, named, tenant, run)
 
-    def _said(self, own: list[_Span], own_bytes: int) -> tuple[str | None, bytes | None]:
+    def _said(self, own: list[_Piece], own_bytes: int) -> tuple[str | None, bytes | None]:
         """The tenant and the run that a resource names. One that fits no part says nothing: it is not parsed."""
         if own_bytes > self._max:
             return None, None
@@ -207,26 +204,19 @@ class _Splitting:
         self,
         start: int,
         end: int,
-        resource: list[_Span],
+        resource: list[_Piece],
         resource_bytes: int,
         named: int,
         tenant: str | None,
         run: bytes | None,
     ) -> None:
-        own: list[_Span] = []
-        records: list[_Span] = []
-        for tag, begin, _, stop in fields(self._body, start, end):
-            if tag == _LIST:
-                self._count()
-                records.append((begin, stop))
-            else:
-                own.append((begin, stop))
+        own, records = self._parted(start, end)
         own, own_bytes = _joined(own)
         scope = _Scope(resource, resource_bytes, own, own_bytes, named, tenant, run)
         self._split._scopes.append(scope)
         self._split.records += len(records)
         around = resource_bytes + own_bytes + FRAME_BYTES
-        chunk: list[_Span] = []
+        chunk: list[_Piece] = []
         chunk_bytes = 0
         for record in records:
             size = record[1] - record[0]
@@ -241,13 +231,31 @@ class _Splitting:
         if chunk:
             self._chunk(scope, chunk, around)
 
-    def _chunk(self, scope: _Scope, chunk: list[_Span], around: int) -> None:
-        """Add records of a scope that follow each other."""
+    def _parted(self, start: int, end: int) -> tuple[list[_Piece], list[_Piece]]:
+        """A scope's own fields, and its records. Done for every record, so the usual length is read in place."""
+        data = self._body
+        own: list[_Piece] = []
+        records: list[_Piece] = []
+        at = start
+        while at < end:
+            if data[at] == _LIST and at + 2 < end and data[at + 1] > 0x7F and data[at + 2] < 0x80:
+                stop = at + 3 + (data[at + 1] & 0x7F | data[at + 2] << 7)  # of 128 to 16,383 bytes
+                if stop > end:
+                    raise Malformed("a record is longer than its scope")
+                records.append((at, stop))
+            else:
+                tag, _, _, stop = next(fields(data, at, end))
+                (records if tag == _LIST else own).append((at, stop))
+            at = stop
+        self._count(len(records))
+        return own, records
+
+    def _chunk(self, scope: _Scope, chunk: list[_Piece], around: int) -> None:
+        """Add records of a scope: those that follow each other and are of one run and trace together."""
         number = len(self._split._scopes) - 1
-        start, end = chunk[0][0], chunk[-1][1]
-        known_run = self._body.find(_RUN_BYTES, start, end) >= 0
+        joined, size = _joined(chunk)
         try:
-            messages = self._read(scope, chunk)
+            messages = self._read(scope, joined, size)
         except DecodeError:
             if len(chunk) > 1:
                 for record in chunk:
@@ -256,48 +264,74 @@ class _Splitting:
             self._split.broken += 1
             self._add_alone(number, chunk[0], None, False, around)
             return
-        for record, message in zip(chunk, messages, strict=True):
-            trace: bytes = message.trace_id
-            if self._spans and not (_is_id(trace, 16) and _is_id(message.span_id, 8)):
-                self._split.bad_id += 1
-            said = _run(message.attributes) if known_run else None
-            run = scope.run if said is None else said
-            key = run or (trace.hex().encode() if _is_id(trace, 16) else None)
-            self._add(number, scope.named, key, trace, record, around)
+        traces: list[bytes] = [message.trace_id for message in messages]
+        if self._spans:
+            self._check_ids(traces, [message.span_id for message in messages])
+        runs: list[bytes | None] | None = None
+        if self._body.find(_RUN_BYTES, chunk[0][0], chunk[-1][1]) >= 0:
+            runs = [_run(message.attributes) for message in messages]
+        first = 0
+        for last in range(1, len(chunk) + 1):
+            if (
+                last == len(chunk)
+                or traces[last] != traces[first]
+                or chunk[last][0] != chunk[last - 1][1]
+                or (runs is not None and runs[last] != runs[first])
+            ):
+                run = scope.run if runs is None or runs[first] is None else runs[first]
+                self._add_all(number, scope.named, run, traces[first], chunk[first:last], around)
+                first = last
 
-    def _read(self, scope: _Scope, chunk: list[_Span]) -> Any:
+    def _read(self, scope: _Scope, joined: list[_Piece], size: int) -> Any:
         """The messages of records, parsed where they stand in a request: as deep as the consumer will."""
-        slices = [self._view[a:b] for a, b in _joined(chunk)[0]]
-        inner = scope.own_bytes + sum(map(len, slices))
+        inner = scope.own_bytes + size
         head = delimited(2, inner)
-        own = [self._view[a:b] for a, b in scope.own]
-        request: Any = self._form.request.FromString(b"".join((delimited(1, len(head) + inner), head, *own, *slices)))
+        pieces = [self._view[a:b] for a, b in (*scope.own, *joined)]
+        request: Any = self._form.request.FromString(b"".join((delimited(1, len(head) + inner), head, *pieces)))
         scopes = getattr(getattr(request, self._form.resources)[0], self._form.scopes)
         return getattr(scopes[0], self._form.records)
 
-    def _add(self, number: int, named: int, key: bytes | None, trace: bytes, record: _Span, around: int) -> None:
+    def _check_ids(self, traces: list[bytes], spans: list[bytes]) -> None:
+        if all(_is_id(trace, 16) for trace in set(traces)) and set(map(len, spans)) == {8} and bytes(8) not in spans:
+            return
+        good = sum(_is_id(trace, 16) and _is_id(span, 8) for trace, span in zip(traces, spans, strict=True))
+        self._split.bad_id += len(spans) - good
+
+    def _add_all(
+        self, number: int, named: int, run: bytes | None, trace: bytes, records: list[_Piece], around: int
+    ) -> None:
+        """Add records that follow each other to the group they are of, in as many parts as their size takes."""
+        key = run or (trace.hex().encode() if _is_id(trace, 16) else None)
         groups = self._split._groups
         group = groups.get((named, key, trace))
         if group is None:
             group = groups[(named, key, trace)] = _Group()
-        size = record[1] - record[0]
+        start, end = records[0][0], records[-1][1]
+        if around + end - start <= self._max:
+            self._add(group, number, (start, end), len(records), around)
+        else:
+            for record in records:
+                self._add(group, number, record, 1, around)
+
+    def _add(self, group: _Group, number: int, piece: _Piece, count: int, around: int) -> None:
+        size = piece[1] - piece[0]
         more = size if group.scope == number else size + around
         begins = group.open_bytes == 0 or group.open_bytes + more > self._max
         if begins:
             group.open_bytes, more = 0, size + around
         group.open_bytes += more
         group.scope = number
-        group.entries.extend((~number if begins else number, *record))
+        group.entries.extend((~number if begins else number, *piece, count))
         self._account(more)
 
-    def _add_oversized(self, record: _Span, size: int) -> None:
+    def _add_oversized(self, record: _Piece, size: int) -> None:
         if size > LOST_ABOVE_BYTES:
             self._split.lost += 1
             return
         self._split.too_large += 1
         self._add_alone(len(self._split._scopes) - 1, record, self._trace_of(record), True, size)
 
-    def _add_alone(self, number: int, record: _Span, key: bytes | None, oversized: bool, size: int) -> None:
+    def _add_alone(self, number: int, record: _Piece, key: bytes | None, oversized: bool, size: int) -> None:
         self._split._alone.append((number, *record, key, oversized))
         self._account(size)
 
@@ -307,7 +341,7 @@ class _Splitting:
             detail = f"cut by trace, with its resource each time, the request takes more than {OUT_BYTES_MAX:,} bytes"
             raise Refused("too_large", detail)
 
-    def _trace_of(self, record: _Span) -> bytes | None:
+    def _trace_of(self, record: _Piece) -> bytes | None:
         """The trace of a span that is too large to be parsed, where it stands among its first fields."""
         number = 1 if self._spans else 9
         (_, _, start, end) = next(fields(self._body, *record))
@@ -320,9 +354,9 @@ class _Splitting:
         return None
 
 
-def _joined(spans: list[_Span]) -> tuple[list[_Span], int]:
+def _joined(spans: list[_Piece]) -> tuple[list[_Piece], int]:
     """The same bytes in as few pieces as may be, and how many bytes they are."""
-    joined: list[_Span] = []
+    joined: list[_Piece] = []
     total = 0
     for start, end in spans:
         total += end - start
