@@ -25,9 +25,10 @@ import hashlib
 import struct
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -46,15 +47,14 @@ TAILS_REMEMBERED_MAX = 100_000  # about 35 MB; a run's entries come in one stret
 RECORDED_BACK_US_MAX = 10_000_000  # within a log `recorded` may step back at most this much
 CAREFUL_BATCHES = 32  # after a duplicate was met, how many batches look ids up before they try
 _POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970, where Postgres' timestamps begin
-_I64 = struct.Struct(">q")
-_U32 = struct.Struct(">I")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-# Parts of binary COPY rows: the number of fields, the length of an int8 or uuid, a null.
+# Parts of binary COPY rows: the number of fields, an int8 after its length, the length of a uuid, a null.
 _ENTRY_FIELDS = struct.pack(">h", 8)
 _CONTENT_FIELDS = struct.pack(">h", 6)
-_INT8_LENGTH = _U32.pack(8)
-_UUID_LENGTH = _U32.pack(16)
+_INT8 = struct.Struct(">Iq")
+_RECORDED_AND_LEAF = struct.Struct(">IqI")  # a timestamptz after its length, the length of the leaf
+_UUID_LENGTH = struct.pack(">I", 16)
 _NULL_FIELD = struct.pack(">i", -1)
 
 
@@ -195,12 +195,17 @@ class Appender:
         try:
             async with conn.transaction():
                 await self._hold_positions(accounts)
-                new_runs = await self._insert_runs(items)
+                runs = {
+                    (item.draft.log, item.draft.run): item.pending.tenant
+                    for item in items
+                    if item.draft.run is not None
+                }
+                new_runs = await self._insert_runs(runs)
                 logs = {item.draft.log for item in items} | {account.log for account in accounts}
                 heads = await self._lock_heads(sorted(logs))
                 items = self._seal_again_where_erased(items, heads)
                 kept = await self._without_known(items, accounts, careful=careful)
-                tails = await self._find_tails(kept, new_runs, careful=careful)
+                tails = await self._find_tails(runs, new_runs, careful=careful)
                 by_log: dict[str, list[Draft]] = {}
                 for item in kept:
                     by_log.setdefault(item.draft.log, []).append(item.draft)
@@ -244,15 +249,9 @@ class Appender:
                 )
 
     # (2)
-    async def _insert_runs(self, items: Sequence[Item]) -> set[tuple[str, str]]:
+    async def _insert_runs(self, runs: Mapping[tuple[str, str], str]) -> set[tuple[str, str]]:
         """Insert the runs this writer doesn't remember; return those that were new, as (log, run)."""
-        wanted = sorted(
-            {
-                (item.pending.tenant, item.draft.run, item.draft.log)
-                for item in items
-                if item.draft.run is not None and (item.draft.log, item.draft.run) not in self._tails
-            }
-        )
+        wanted = sorted((tenant, run, log) for (log, run), tenant in runs.items() if (log, run) not in self._tails)
         if not wanted:
             return set()
         columns = [list(column) for column in zip(*wanted, strict=True)]
@@ -319,9 +318,9 @@ class Appender:
 
     def _seal_again_where_erased(self, items: Sequence[Item], heads: dict[str, _Head]) -> Sequence[Item]:
         """An erasure since sealing may have destroyed a key that was used: encrypt again under what is there now."""
-        stale = {id(item) for item in items if item.erasure_epoch != heads[item.draft.log].erasure_epoch}
-        for log, head in heads.items():
-            self._epochs[log] = head.erasure_epoch
+        epochs = {log: head.erasure_epoch for log, head in heads.items()}
+        self._epochs.update(epochs)
+        stale = {id(item) for item in items if item.erasure_epoch != epochs[item.draft.log]}
         if not stale:
             return items
         self._sealer.forget()
@@ -332,6 +331,26 @@ class Appender:
     async def _without_known(self, items: Sequence[Item], accounts: Sequence[Account], *, careful: bool) -> list[Item]:
         """The items to append: without those the logs hold already, and with `conflict` entries for the ids that stand
         for something else there. Counts what became of each in its account."""
+        if not careful and len({(item.draft.log, item.draft.id_bytes) for item in items}) == len(items):
+            kept = list(items)
+        else:
+            kept = await self._without_repeated(items, accounts, careful=careful)
+        for item in kept:
+            account = _account(accounts, item)
+            if item.draft.kind == "rejected":
+                account.rejected += 1
+            elif item.draft.kind == "conflict":
+                account.conflicts += 1
+            else:
+                account.appended += 1
+        for account in accounts:
+            account.events = account.appended + account.duplicates + account.conflicts
+        return kept
+
+    async def _without_repeated(
+        self, items: Sequence[Item], accounts: Sequence[Account], *, careful: bool
+    ) -> list[Item]:
+        """`_without_known` item by item; counts duplicates."""
         known = await self._known_ids(items) if careful else {}
         kept: list[Item] = []
         conflicts: list[Item] = []
@@ -357,16 +376,6 @@ class Appender:
             else:
                 known[key] = _Known(None, item.draft.source)
                 kept.append(item)
-        for item in kept:
-            account = _account(accounts, item)
-            if item.draft.kind == "rejected":
-                account.rejected += 1
-            elif item.draft.kind == "conflict":
-                account.conflicts += 1
-            else:
-                account.appended += 1
-        for account in accounts:
-            account.events = account.appended + account.duplicates + account.conflicts
         return kept
 
     async def _known_ids(self, items: Sequence[Item]) -> dict[tuple[str, bytes], _Known]:
@@ -382,20 +391,18 @@ class Appender:
             async for log, id, fingerprint, leaf in cursor
         }
 
-    async def _find_tails(self, items: Sequence[Item], new_runs: set[tuple[str, str]], *, careful: bool) -> _Tails:
+    async def _find_tails(
+        self, runs: Iterable[tuple[str, str]], new_runs: set[tuple[str, str]], *, careful: bool
+    ) -> _Tails:
         """The last entry of each run concerned; runs without one are left out."""
         tails: _Tails = {}
-        wanted: dict[tuple[str, str], None] = {}
-        for item in items:
-            run = item.draft.run
-            if run is None:
-                continue
-            key = (item.draft.log, run)
-            if key in tails or key in wanted or key in new_runs:
+        wanted: list[tuple[str, str]] = []
+        for key in runs:
+            if key in new_runs:
                 continue
             tail = None if careful else self._tails.get(key)
             if tail is None:
-                wanted[key] = None
+                wanted.append(key)
             else:
                 tails[key] = tail
         if wanted:
@@ -514,11 +521,11 @@ class Appender:
                 )
 
     async def _copy(self, statement: str, parts: Iterable[list[bytes]]) -> None:
-        rows = b"".join(row for part in parts for row in part)
+        rows = [row for part in parts for row in part]
         if not rows:
             return
         async with self._conn.cursor().copy(statement.encode()) as copy:
-            await copy.write(b"".join((COPY_HEADER, rows, COPY_TRAILER)))
+            await copy.write(b"".join((COPY_HEADER, *rows, COPY_TRAILER)))
 
     def _remember(self, placed: dict[str, _Placed], tails: _Tails) -> None:
         for log, part in placed.items():
@@ -547,31 +554,32 @@ class _Chain:
         self._recorded_us = recorded_us
         self._recorded = micros_text(recorded_us)
         log_field = copy_field(log.encode())
-        self._entry_head = _ENTRY_FIELDS + log_field + _INT8_LENGTH
-        self._content_head = _CONTENT_FIELDS + log_field + _INT8_LENGTH
+        self._entry_head = _ENTRY_FIELDS + log_field
+        self._content_head = _CONTENT_FIELDS + log_field
 
     def add(self, draft: Draft) -> None:
         run = draft.run
         if run is None:
-            self._append(draft, draft.leaf(b"", 0, self._recorded), _NULL_FIELD + _NULL_FIELD, self._recorded_us)
+            self._append(draft, draft.leaf(b"", 0, self._recorded), _NULL_FIELD, _NULL_FIELD, self._recorded_us)
             return
         key = (self._log, run)
         tail = self._tails.get(key)
+        recorded, recorded_us = self._recorded, self._recorded_us
         if tail is None:
-            run_seq, prev, recorded_us = 0, b"", self._recorded_us
+            run_seq, prev = 0, b""
         else:
             run_seq, prev = tail.run_seq + 1, tail.leaf_hash.hex().encode()
-            recorded_us = max(self._recorded_us, tail.recorded_us)
-        recorded = self._recorded if recorded_us == self._recorded_us else micros_text(recorded_us)
+            if tail.recorded_us > recorded_us:
+                recorded, recorded_us = micros_text(tail.recorded_us), tail.recorded_us
         leaf = draft.leaf(prev, run_seq, recorded)
-        leaf_hash = self._append(draft, leaf, copy_field(run.encode()) + _INT8_LENGTH + _I64.pack(run_seq), recorded_us)
+        leaf_hash = self._append(draft, leaf, copy_field(run.encode()), _INT8.pack(8, run_seq), recorded_us)
         # A new object: the remembered one must stay as it is until the transaction has committed.
         self._tails[key] = _Tail(run_seq, leaf_hash, recorded_us)
         if draft.kind == "run_finished":
             self.add(_run_head(self._log, run, run_seq + 1, leaf_hash))
 
-    def _append(self, draft: Draft, leaf: bytes, run_fields: bytes, recorded_us: int) -> bytes:
-        index = _I64.pack(self._index)
+    def _append(self, draft: Draft, leaf: bytes, run: bytes, run_seq: bytes, recorded_us: int) -> bytes:
+        index = _INT8.pack(8, self._index)
         self.entries.append(
             b"".join(
                 (
@@ -579,11 +587,10 @@ class _Chain:
                     index,
                     _UUID_LENGTH,
                     draft.id_bytes,
-                    copy_field(draft.kind.encode()),
-                    run_fields,
-                    _INT8_LENGTH,
-                    _I64.pack(recorded_us - _POSTGRES_EPOCH_US),
-                    _U32.pack(len(leaf)),
+                    _kind_field(draft.kind),
+                    run,
+                    run_seq,
+                    _RECORDED_AND_LEAF.pack(8, recorded_us - _POSTGRES_EPOCH_US, len(leaf)),
                     leaf,
                 )
             )
@@ -601,6 +608,11 @@ class _Chain:
 def _run_head(log: str, run: str, entries: int, last: bytes) -> Draft:
     source = {"ledger": f"run_head/{run}/{entries}"}
     return plain_draft(log, "run_head", source, {"entries": entries, "last": last.hex()}, run=run)
+
+
+@lru_cache(maxsize=256)
+def _kind_field(kind: str) -> bytes:
+    return copy_field(kind.encode())
 
 
 def _account(accounts: Sequence[Account], item: Item) -> Account:

@@ -21,10 +21,10 @@ from schemas.canonical import encode_unchecked
 
 _U32 = struct.Struct(">I")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NULL = b"null"
 _NULL_FIELD = struct.pack(">i", -1)
 _ELEMENT = _U32.pack
-_ARRAY_HEAD = struct.Struct(">iiIii")  # dimensions, has nulls, element type, length, lower bound
+_ARRAY_HEAD = struct.Struct(">IiiIii")  # bytes that follow; dimensions, has nulls, element type, length, lower bound
+_ARRAY_HEAD_BYTES = 20  # that count among those that follow
 _TEXT_OID, _BYTEA_OID = 25, 17
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)
@@ -40,7 +40,7 @@ class Draft:
     kind: str
     run: str | None
     source: dict[str, Any]
-    before_prev: bytes
+    before_prev: bytes  # all but the closing brace of the object of members before `prev`
     after_recorded: bytes
     after_run_seq: bytes
     fingerprint: bytes | None = None
@@ -48,20 +48,10 @@ class Draft:
 
     def leaf(self, prev: bytes, run_seq: int, recorded: bytes) -> bytes:
         """The leaf's exact bytes. `prev`: 64 hex digits, or empty at 0; `recorded`: the timestamp's text."""
+        before = b',"prev":"%b","recorded":"' % prev if prev else b',"prev":null,"recorded":"'
         if self.run is None:
-            return b"".join((self.before_prev, b'null,"recorded":"', recorded, self.after_recorded, self.after_run_seq))
-        quoted = b'"%b"' % prev if prev else _NULL
-        return b"".join(
-            (
-                self.before_prev,
-                quoted,
-                b',"recorded":"',
-                recorded,
-                self.after_recorded,
-                b"%d" % run_seq,
-                self.after_run_seq,
-            )
-        )
+            return b"".join((self.before_prev, before, recorded, self.after_recorded, self.after_run_seq))
+        return b"".join((self.before_prev, before, recorded, self.after_recorded, b"%d" % run_seq, self.after_run_seq))
 
 
 def make_draft(
@@ -93,7 +83,7 @@ def make_draft(
         kind=kind,
         run=run,
         source=source,
-        before_prev=first[:-1] + b',"prev":',
+        before_prev=first[:-1],
         after_recorded=after_recorded,
         after_run_seq=after_run_seq,
     )
@@ -113,32 +103,28 @@ def copy_field(value: bytes) -> bytes:
     return _U32.pack(len(value)) + value
 
 
-@lru_cache(maxsize=4096)
-def copy_text_array(values: tuple[str, ...]) -> bytes:
-    """A text[] field of a binary COPY row. Cached: few combinations of pointers and types exist."""
-    return _array(_TEXT_OID, [value.encode() for value in values])
-
-
-def copy_bytes_array(values: list[bytes]) -> bytes:
-    """A bytea[] field of a binary COPY row."""
-    return _array(_BYTEA_OID, values)
-
-
 def content_row(
     fingerprint: bytes | None, pointers: tuple[str, ...], types: tuple[str, ...], sealed: list[bytes]
 ) -> bytes:
     """The fields of a row of `content` after log and index."""
     head = _NULL_FIELD if fingerprint is None else copy_field(fingerprint)
-    return b"".join((head, copy_text_array(pointers), copy_text_array(types), copy_bytes_array(sealed)))
+    return b"".join((head, _text_arrays(pointers, types), _array(_BYTEA_OID, sealed)))
+
+
+@lru_cache(maxsize=4096)
+def _text_arrays(pointers: tuple[str, ...], types: tuple[str, ...]) -> bytes:
+    # Cached: few combinations exist.
+    return b"".join([_array(_TEXT_OID, [text.encode() for text in texts]) for texts in (pointers, types)])
 
 
 def _array(oid: int, values: Sequence[bytes]) -> bytes:
     if not values:
         return copy_field(struct.pack(">iiI", 0, 0, oid))
-    parts = [_ARRAY_HEAD.pack(1, 0, oid, len(values), 1)]
-    size = len(parts[0])
+    parts = [b""]
+    size = _ARRAY_HEAD_BYTES
     for value in values:
         length = len(value)
         size += 4 + length
         parts += (_ELEMENT(length), value)
-    return b"".join((_ELEMENT(size), *parts))
+    parts[0] = _ARRAY_HEAD.pack(size, 1, 0, oid, len(values), 1)
+    return b"".join(parts)

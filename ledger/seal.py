@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import orjson
@@ -60,6 +61,8 @@ class _Key:
 
 
 _Field = tuple[str, str, bytes, AESGCM, list[str]]  # pointer, type, value, its cipher and its key references
+_field_pointer = itemgetter(0)
+_content_pointer = attrgetter("pointer")
 
 
 def wanted_keys(pending: Pending) -> list[Wanted]:
@@ -198,7 +201,7 @@ class Sealer:
         types: list[str] = []
         sealed: list[bytes] = []
         if fields:
-            fields.sort(key=_pointer)
+            fields.sort(key=_field_pointer)
             head = content.additional_head(log, id)
             random, at = self._random.take(content.RANDOM_BYTES * len(fields))
             for pointer, type, value, cipher, refs in fields:
@@ -255,7 +258,7 @@ class Sealer:
                 option=orjson.OPT_SORT_KEYS,
             )
         ]
-        for item in sorted(event.content, key=_content_pointer) if len(event.content) > 1 else event.content:
+        for item in sorted(event.content, key=_content_pointer):
             parts += (f"\0{len(item.value)} {item.pointer} {item.type}\0".encode(), item.value)
         return self._dedup[pending.tenant].digest(b"".join(parts))
 
@@ -331,14 +334,6 @@ def plain_draft(log: str, kind: str, source: dict[str, Any], data: dict[str, Any
 
 def _received(value: bytes) -> Content:
     return Content("/received", "application/octet-stream", value)
-
-
-def _pointer(item: _Field) -> str:
-    return item[0]
-
-
-def _content_pointer(item: Content) -> str:
-    return item.pointer
 
 
 def _leaf_bytes(draft: Draft) -> int:
