@@ -10,14 +10,14 @@ from typing import Any
 
 import psycopg
 
-from bench.common import now, peak_memory_mb
+from bench.common import cpu_seconds, now, peak_memory_mb
 
 
 async def scan(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Read every entry and content row by binary COPY; return entries, seconds and peak memory."""
+    """Read every entry and content row by binary COPY; return entries, seconds, processor time and peak memory."""
     entries = 0
     sha256 = hashlib.sha256
-    start = now()
+    start, cpu_start = now(), cpu_seconds()
     async with await psycopg.AsyncConnection.connect(arguments["postgres"], autocommit=True) as conn:
         query = (
             b"COPY (SELECT log, index, id, kind, run, run_seq, recorded, leaf FROM entries) TO STDOUT (FORMAT binary)"
@@ -33,7 +33,12 @@ async def scan(arguments: dict[str, Any]) -> dict[str, Any]:
             async for row in copy.rows():
                 for sealed in row[4]:
                     sha256(sealed).digest()
-    return {"entries": entries, "seconds": now() - start, "peak_memory_mb": peak_memory_mb()}
+    return {
+        "entries": entries,
+        "seconds": now() - start,
+        "cpu_seconds": cpu_seconds() - cpu_start,
+        "peak_memory_mb": peak_memory_mb(),
+    }
 
 
 if __name__ == "__main__":
