@@ -282,6 +282,31 @@ def test_a_value_that_the_kind_refuses_is_left_out_and_kept() -> None:
     assert (raw["tallystick.data.decision"], raw["tallystick.data.call"]) == ("perhaps", 5)
 
 
+def test_what_our_own_words_replace_is_kept() -> None:
+    (own,) = events_of(
+        span(
+            "execute_tool pay",
+            {
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.name": "pay",
+                "gen_ai.tool.call.arguments": '{"a": 1}',
+                "tallystick.data.tool": "pay_v2",
+                "tallystick.data.input": '{"a": 2}',
+                "tallystick.data.trace.trace_id": "x",
+                "tallystick.data.latency_us": "soon",
+            },
+        )
+    )
+    assert (own.data["tool"], content_of(own, "/input")) == ("pay_v2", b'{"a": 2}')
+    assert own.data["trace"]["trace_id"] == TRACE
+    assert own.data["latency_us"] == 250_000  # a value that the kind refuses replaces none
+    raw = json.loads(content_of(own, "/raw") or b"")
+    assert raw["gen_ai.tool.name"] == "pay"
+    assert raw["gen_ai.tool.call.arguments"] == '{"a": 1}'
+    assert raw["tallystick.data.latency_us"] == "soon"
+    assert raw["tallystick.data.trace.trace_id"] == "x"
+
+
 def test_references_may_name_spans() -> None:
     for told in (PARENT, f"{TRACE}/{PARENT}", span_id(TRACE, PARENT)):
         (own,) = log_events(log("", {"tallystick.kind": "human_override", "tallystick.data.of": told}))

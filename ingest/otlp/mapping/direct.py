@@ -11,6 +11,7 @@ import re
 from typing import Any, Final
 
 from ingest.otlp.mapping import forms
+from ingest.otlp.mapping.said import DIRECT, Said
 from schemas.compile import Nested, UnknownMember
 from schemas.errors import SchemaError
 from schemas.event import Draft
@@ -18,11 +19,12 @@ from schemas.ids import span_id
 from schemas.kinds import KINDS
 
 KIND: Final = "tallystick.kind"
-DATA: Final = "tallystick.data."
 _NAMED: Final = re.compile(r"tallystick\.([a-z_]{1,64})")
 _SPAN: Final = re.compile(r"[0-9a-f]{16}")
 _SPAN_OF_TRACE: Final = re.compile(r"([0-9a-f]{32})[/:-]([0-9a-f]{16})")
 DEPTH_MAX: Final = 8  # parts of a dotted member
+# Whoever acts stands in the envelope, the trace is the span's; an attestation is over `data` as sent.
+_NOT_DIRECT: Final = frozenset({"actor", "attestation", "trace"})
 
 
 def kind_said(attributes: dict[str, Any], name: str) -> str | None:
@@ -34,18 +36,19 @@ def kind_said(attributes: dict[str, Any], name: str) -> str | None:
     return match[1] if match and match[1] in KINDS else None
 
 
-def apply(draft: Draft, attributes: dict[str, Any], used: set[str], prefix: str = "") -> None:
+def apply(draft: Draft, said: Said, used: set[str], prefix: str = "") -> None:
     """Put the members said as `tallystick.data.*` into the draft. `prefix`: what the names in `used` begin with."""
     kind = KINDS.get(draft.kind)
-    if kind is None:
+    if kind is None or not said.direct:
         return
+    attributes = said.attributes
     shape = kind.shape
     objects: dict[str, dict[str, Any]] = {}
     sources: dict[str, list[str]] = {}
-    for name, value in attributes.items():
-        if not name.startswith(DATA):
-            continue
-        member, _, path = name[len(DATA) :].partition(".")
+    before = dict(draft.data)
+    for name in said.direct:
+        value = attributes[name]
+        member, _, path = name[len(DIRECT) :].partition(".")
         if member in shape.content and not path:
             draft.content = [one for one in draft.content if one.pointer != "/" + member]
             draft.content.append(forms.content("/" + member, value, as_json=True))
@@ -55,8 +58,8 @@ def apply(draft: Draft, attributes: dict[str, Any], used: set[str], prefix: str 
             if person is not None and not path:
                 draft.persons.append(("/" + member, person))
                 used.add(prefix + name)
-        elif member == "actor" or member == "attestation":
-            continue  # whoever acts stands in the envelope; an attestation is over `data` as sent
+        elif member in _NOT_DIRECT:
+            continue
         elif member in shape.checks:
             if not path:
                 _set(draft, member, value, shape.nested.get(member))
@@ -71,6 +74,8 @@ def apply(draft: Draft, attributes: dict[str, Any], used: set[str], prefix: str 
     for member, names in sources.items():
         if _settle(draft, member):
             used.update(prefix + name for name in names)
+        elif member in before:
+            draft.data[member] = before[member]
 
 
 def _set(draft: Draft, member: str, value: Any, nested: Nested | None) -> None:

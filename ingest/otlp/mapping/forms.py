@@ -168,9 +168,9 @@ def reasons(value: Any) -> str | None:
 
 
 def names(value: Any) -> list[str] | None:
-    """A list of names, given as a list, a JSON array, or words joined by commas or spaces."""
+    """A list of names, given as a list, a JSON array, or one name."""
     if type(value) is str:
-        items = parsed(value) if value.startswith("[") else re.split(r"[,\s]+", value[: NAME_CHARACTERS_MAX * 8])
+        items = parsed(value) if value.startswith("[") else [value]
     else:
         items = value
     if type(items) is not list:

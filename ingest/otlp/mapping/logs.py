@@ -71,7 +71,7 @@ def _own(item: Item) -> Draft:
         judgements.judge(said, own)
     else:
         own = errors.exception_of_log(item) or _plain(item)
-    direct.apply(own, said.attributes, said.used)
+    direct.apply(own, said, said.used)
     return own
 
 

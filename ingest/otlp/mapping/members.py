@@ -140,6 +140,8 @@ def fill(said: Said, draft: Draft, kind: str) -> None:
     members = MEMBERS[kind]
     data = draft.data
     for one in members.public:
+        if said.direct and said.is_direct(one.member):
+            continue
         value = said.peek(one.names, one.form) if one.keep else said.first(one.names, one.form)
         if value is not None and one.member not in data:
             data[one.member] = value

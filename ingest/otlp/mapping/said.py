@@ -18,6 +18,7 @@ Form = Callable[[Any], T | None]
 
 # Names in /raw with these beginnings are ours; an attribute whose own name could be taken for one is named by pointer.
 _RESERVED: Final = ("/", "ce:", "otlp:")
+DIRECT: Final = "tallystick.data."  # members said in our own words: see `direct`
 # Where OpenInference says the type of a value; content has a type of its own.
 _MIME_TYPES: Final = {"input.value": "input.mime_type", "output.value": "output.mime_type"}
 
@@ -26,10 +27,11 @@ class Said:
     """Attributes, and what conventions read out of them (`more`: a JSON attribute's members, rebuilt lists, events).
 
     Taking a value marks the attributes that it came from (`behind` tells them for `more`); what is not marked is
-    `unused`. An attribute itself counts before what stands under the same name in `more`.
+    `unused`. An attribute itself counts before what stands under the same name in `more`. `direct`: the names of
+    `tallystick.data.*`.
     """
 
-    __slots__ = ("attributes", "behind", "more", "repeated", "used")
+    __slots__ = ("attributes", "behind", "direct", "more", "repeated", "used")
 
     def __init__(self, attributes: dict[str, Any], repeated: Sequence[tuple[str, Any]] = ()) -> None:
         self.attributes = attributes
@@ -37,6 +39,7 @@ class Said:
         self.more: dict[str, Any] = {}
         self.behind: dict[str, Iterable[str]] = {}
         self.used: set[str] = set()
+        self.direct = [name for name in attributes if name.startswith(DIRECT)]
 
     def get(self, name: str) -> Any:
         """The value as it came, without taking it."""
@@ -78,6 +81,8 @@ class Said:
         """The first of these that is there, as content with its exact text. An empty one says nothing."""
         if self.attributes.keys().isdisjoint(names) and self.more.keys().isdisjoint(names):
             return None
+        if self.direct and self.is_direct(pointer[1:]):
+            return None
         for name in names:
             value = self.get(name)
             if value is not None and value != "":
@@ -89,6 +94,11 @@ class Said:
                     self.used.add(_MIME_TYPES[name])
                 return found
         return None
+
+    def is_direct(self, member: str) -> bool:
+        """Whether `tallystick.data.*` says this member: then no other name does, and what others say is kept."""
+        name = DIRECT + member
+        return any(said == name or said.startswith(name + ".") for said in self.direct)
 
     def _use(self, name: str) -> None:
         self.used.add(name)

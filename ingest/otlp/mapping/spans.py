@@ -112,7 +112,7 @@ def _own(item: Item, role: Role) -> Draft:
     else:
         own = runs.plain_span(item, role)
     calls.told_by_kind(item)
-    direct.apply(own, said.attributes, said.used)
+    direct.apply(own, said, said.used)
     return own
 
 
@@ -158,7 +158,7 @@ def _event(item: Item, event: SpanEvent) -> None:
     item.said.used.update(event.key(name) for name in said.used)
     if told is not None:
         item.said.used.add(event.key(direct.KIND))
-    direct.apply(draft, event.attributes, item.said.used, event.key(""))
+    direct.apply(draft, said, item.said.used, event.key(""))
 
 
 def _dropped_around(span: Span, item: Item) -> int:
