@@ -25,7 +25,7 @@ from projections.steps.told import node_of
 
 State = Literal["reported", "inferred", "missing"]
 
-DROPPED: Final = ("dropped_attributes", "dropped_events", "dropped_links")  # `what` of a reference to what is gone
+DROPPED: Final = ("dropped_attributes", "dropped_events", "dropped_links")  # what an SDK counts, by OTLP's names
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +177,8 @@ def _missing(run: Run) -> dict[str, tuple[int, ...]]:
     """Required members that no entry of a step has."""
     found: dict[str, list[int]] = {}
     for step in run.steps:
+        if step.kind == "producer_gap":  # of what OTLP counts as dropped, from and to can't be known
+            continue
         named = {name: entry.index for entry in reversed(step.entries) for name in _names(entry.leaf.data)}
         for name, index in named.items():
             if step.said(name) is None:
@@ -217,7 +219,8 @@ def _sum(numbers: Iterable[int | None]) -> int | None:
 
 def _gone(leaf: Leaf) -> list[tuple[str, int | None]]:
     if leaf.kind == "producer_gap":
-        return [("events", _gap(leaf.data))]
+        cause = leaf.data.get("cause")
+        return [(cause if cause in DROPPED else "events", _gap(leaf.data))]
     found: list[tuple[str, int | None]] = []
     for reference in references(leaf):
         what = reference.get("what")

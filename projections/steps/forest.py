@@ -41,6 +41,10 @@ class Forest:
         """Whether a node is known that has this one as its parent."""
         return node in self._children
 
+    def children(self, node: str) -> tuple[str, ...]:
+        """The nodes that have this one as their parent."""
+        return tuple(self._children.get(node, ()))
+
     def nearest(self, marked: Container[str]) -> dict[str, str]:
         """For each node that has one: the nearest of the marked nodes above it."""
         found: dict[str, str] = {}

@@ -15,12 +15,16 @@ Why = Literal[
     "same_call",
     "phase",
     "outer_call",
+    "denial",
     "same_error",
     "error_above",
     "same_approval",
     "same_decision",
     "handoff",
+    "inner_agent",
+    "agent_as_tool",
     "one_run",
+    "own_agent",
 ]
 WHYS: Final[tuple[Why, ...]] = get_args(Why)
 _ORDER: Final = {why: nth for nth, why in enumerate(WHYS)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from projections.reading import text
@@ -16,8 +16,26 @@ _MOST_TELLING: Final = {"span_event": 0, "log": 1, "span": 2}
 
 def errors(told: Told, merging: Merging) -> None:
     """One failure is told by the exception, its log and its span's status, and again by each span that it passed."""
+    _denials(told, merging)
     _of_one_span(told, merging)
     _of_spans_above(told, merging)
+
+
+def _denials(told: Told, merging: Merging) -> None:
+    """Frameworks tell a tool that was refused as a tool that failed: it is the refusal."""
+    denied = {
+        told.nodes[at]: at
+        for at in range(len(told))
+        if told.is_own(at) and (_says(told, at, "decision") == "reject" or _says(told, at, "status") == "denied")
+    }
+    for at in alive(told, merging, "error"):
+        refusal = denied.get(failed_node(told, at))
+        if refusal is not None and told.kind(refusal) in ("approval_decision", "tool_call") and not _is_event(told, at):
+            merging.merge(at, refusal, "denial")
+
+
+def _says(told: Told, at: int, name: str) -> str | None:
+    return text(told.data(at).get(name))
 
 
 def failed_node(told: Told, at: int) -> str:
@@ -56,19 +74,34 @@ def _of_one_span(told: Told, merging: Merging) -> None:
 
 
 def _of_spans_above(told: Told, merging: Merging) -> None:
-    """An error is a repeat of one below it that has its class; of any below it, where it says no class."""
+    """An error is a repeat of one below it that has its class, or of any below it where it says no class. And of
+    another class, where a span failed last of all with the last that it did: then that failure became this one."""
     at_node: dict[str, dict[str, int]] = {}
+    last: dict[str, int] = {}
     for at in alive(told, merging, "error"):
-        here = at_node.setdefault(failed_node(told, at), {})
+        node = failed_node(told, at)
+        here = at_node.setdefault(node, {})
         here.setdefault(_ANY, at)
         here.setdefault(_class(told, at), at)
+        last[node] = at
     below: dict[int, list[tuple[int, int]]] = {}
     for (node, name), above in told.forest.nearest_with(at_node).items():
         higher = at_node[above][name]
         if _class(told, higher) == name and not _is_event(told, higher):
             below.setdefault(higher, []).append((told.forest.depth(node), at_node[node][name]))
-    for higher, lower in sorted(below.items(), key=lambda one: -told.forest.depth(failed_node(told, one[0]))):
-        merging.merge(higher, max(lower)[1], "error_above")
+    for node, higher in last.items():
+        if higher not in below and not _is_event(told, higher) and (lower := _cause(told, node, last)) is not None:
+            below[higher] = [(told.depth(lower), lower)]
+    for higher, lower_ones in sorted(below.items(), key=lambda one: -told.forest.depth(failed_node(told, one[0]))):
+        merging.merge(higher, max(lower_ones)[1], "error_above")
+
+
+def _cause(told: Told, node: str, last: Mapping[str, int]) -> int | None:
+    """The last error of the last span that began inside this one, if that failed."""
+    inside = told.forest.children(node)
+    if not inside:
+        return None
+    return last.get(max(inside, key=lambda child: (told.began.get(child, ""), child)))
 
 
 def approval_requests(told: Told, merging: Merging) -> None:

@@ -12,7 +12,8 @@ The rules run in this order, each on what those before it left:
 4. tool calls: inside the same call, told from two places, in phases;
 5. model calls around a model call;
 6. errors and approvals, repeated by the spans above and by later messages: the deepest is kept;
-7. handoffs;
+7. delegations: a workflow and its agent, a handoff and its agent, an agent that is a tool, and the run's own agent,
+   which nobody delegated to;
 8. several roots of one run.
 """
 
@@ -24,7 +25,7 @@ from typing import Any, Final
 
 from ledger.leaf import Leaf
 from projections.reading import Entry, text
-from projections.steps import calls, repeats, spans
+from projections.steps import agents, calls, repeats, spans
 from projections.steps.merging import Merging, Why
 from projections.steps.told import Told
 
@@ -88,7 +89,7 @@ def steps(entries: Iterable[tuple[int, Leaf]]) -> Run:
     repeats.errors(told, merging)
     repeats.approval_requests(told, merging)
     repeats.approval_decisions(told, merging)
-    spans.handoffs(told, merging)
+    agents.delegations(told, merging)
     spans.one_run(told, merging)
     made, place = _steps(told, merging, totals)
     end = next((made[place[merging.first(at)]] for at in ends), None)

@@ -1,11 +1,10 @@
-"""What a span, its events and its logs tell several times; several roots of a run; a handoff and its agent. Pure."""
+"""What a span, its events and its logs tell several times; several roots of a run. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from projections.reading import text
 from projections.steps.merging import Merging, alive, groups
 from projections.steps.told import FROM_OTLP, Told
 from schemas.canonical import canonical_bytes
@@ -105,20 +104,3 @@ def one_run(told: Told, merging: Merging) -> None:
     for roots in (starts, ends):
         for at in roots[1:]:
             merging.merge(at, roots[0], "one_run")
-
-
-def handoffs(told: Told, merging: Merging) -> None:
-    """A handoff told by a span of its own, which contains nothing, and by the span of the agent that took over."""
-    found = [at for at in alive(told, merging, "delegation") if told.came_from(at) == "span"]
-    for to_one in groups((_taker(told, at), at) for at in found):
-        waiting: list[int] = []
-        for at in to_one:
-            if not told.forest.has_children(told.nodes[at]):
-                waiting.append(at)
-            elif waiting:
-                merging.merge(waiting.pop(), at, "handoff")
-
-
-def _taker(told: Told, at: int) -> tuple[object, ...] | None:
-    agent, trace = text(told.data(at).get("to_agent")), told.data(at).get("trace")
-    return None if agent is None or not isinstance(trace, dict) else (text(trace.get("trace_id")), agent)

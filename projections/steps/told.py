@@ -31,6 +31,7 @@ class Told:
         self.nodes: list[str] = []
         self.by_id: dict[str, int] = {}
         self._span_ids: dict[tuple[str, str], str] = {}
+        self.began: dict[str, str] = {}  # of each node that has a time, the earliest: a span's time is its start
         own_parents: dict[str, str] = {}
         other_parents: dict[str, str] = {}
         for at, entry in enumerate(self.entries):
@@ -38,6 +39,8 @@ class Told:
             node, parent = self._place(leaf)
             self.nodes.append(node)
             self.by_id.setdefault(leaf.id, at)
+            if leaf.time is not None:
+                self.began[node] = min(leaf.time, self.began.get(node, leaf.time))
             if parent is not None and parent != node:
                 links = own_parents if leaf.id == node else other_parents
                 links[node] = min(parent, links.get(node, parent))

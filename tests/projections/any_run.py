@@ -62,6 +62,7 @@ _FAMILIES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("error", "tool_call", "span"), ("class", "of", "status")),
     (("approval_request", "approval_decision"), ("approval", "call", "decision", "reviewer", "arguments")),
     (("delegation", "tool_selection", "span"), ("to_agent", "chosen")),
+    (("delegation", "tool_call", "run_finished", "run_started", "model_call"), ("to_agent", "tool", "call")),
 )
 Family = tuple[tuple[str, ...], tuple[str, ...]]
 

@@ -115,6 +115,14 @@ ONE = [
         {1: (0, "error_above"), 2: (0, "error_above")},
     ),
     (
+        "a refused tool's span that says that it failed",
+        [
+            span("tool", "approval_decision", {"approval": "c1", "decision": "reject"}, at=5),
+            span("tool", "error", {"class": "TOOL_ERROR", "of": node("tool")}, derived=0, at=6),
+        ],
+        {1: (0, "denial")},
+    ),
+    (
         "an interrupt on every span that it passed",
         [
             span("agent", "approval_request", {"approval": "i1"}, derived=0, came_from="span_event", at=9),
@@ -140,6 +148,57 @@ ONE = [
             span("w", "delegation", {"to_agent": "w"}, parent="agent", at=7),
         ],
         {0: (2, "handoff")},
+    ),
+    (
+        "a handoff that doesn't say to whom",
+        [
+            span("transfer", "delegation", {"missing": ["to_agent"]}, parent="turn", at=5),
+            span("chat2", "model_call", parent="w", at=8),
+            span("w", "delegation", {"to_agent": "w"}, parent="agent", at=7),
+        ],
+        {0: (2, "handoff")},
+    ),
+    (
+        "an error that became another one above",
+        [
+            span("tool", "error", {"class": "E"}, parent="step", derived=0, came_from="span_event", at=5),
+            span("chat", "model_call", parent="step", at=1),
+            span("step", "error", {"class": "GaveUp"}, parent="agent", derived=0, came_from="span_event", at=6),
+            span("agent", "error", {"class": "Failed"}, derived=0, came_from="span_event", at=7),
+        ],
+        {2: (0, "error_above"), 3: (0, "error_above")},
+    ),
+    (
+        "a workflow and its agent, nested in a tool",
+        [
+            span("a", "delegation", {"to_agent": "forecast"}, parent="wf", at=8),
+            span("wf", "delegation", {"to_agent": "forecast"}, parent="tool", at=7),
+            span("tool", "tool_call", {"tool": "forecast"}, parent="agent", at=6),
+        ],
+        {0: (1, "inner_agent"), 2: (1, "agent_as_tool")},
+    ),
+    (
+        "the agent of a root that is a workflow of its name",
+        [
+            span("chat", "model_call", parent="a", at=3),
+            span("a", "delegation", {"to_agent": "desk"}, parent="root", at=2),
+            span("root", "run_finished", {"status": "success"}, at=9),
+            span("root", "run_started", {"workflow": "desk"}, derived=0, at=1),
+        ],
+        {1: (3, "own_agent")},
+    ),
+    (
+        "the agent of a root that does nothing itself, before and after a break",
+        [
+            span("chat", "model_call", parent="a", at=3),
+            span("a", "delegation", {"to_agent": "desk"}, parent="task", at=2),
+            span("chat2", "model_call", parent="b", at=5),
+            span("b", "delegation", {"to_agent": "desk"}, parent="task", at=4),
+            span("task", "span", {"name": "task"}, parent="root", at=1),
+            span("root", "run_finished", {"status": "success"}, at=9),
+            span("root", "run_started", derived=0, at=0),
+        ],
+        {1: (6, "own_agent"), 3: (6, "own_agent")},
     ),
     (
         "two roots in one trace",
@@ -240,10 +299,36 @@ SEVERAL = [
         ],
     ),
     (
-        "an error of another class above",
+        "an error of another class above, after other work",
         [
             span("t1", "error", {"class": "E"}, parent="agent", derived=0, came_from="span_event", at=1),
-            span("agent", "error", {"class": "GaveUp"}, derived=0, came_from="span_event", at=2),
+            span("chat", "model_call", parent="agent", at=2),
+            span("agent", "error", {"class": "GaveUp"}, derived=0, came_from="span_event", at=3),
+        ],
+    ),
+    (
+        "an error of another class above a span that went well",
+        [
+            span("t1", "error", {"class": "E"}, parent="step", derived=0, came_from="span_event", at=1),
+            span("step", "span", {"name": "step"}, parent="agent", at=0),
+            span("agent", "error", {"class": "GaveUp"}, derived=0, came_from="span_event", at=3),
+        ],
+    ),
+    (
+        "an agent to which the run's own delegates",
+        [
+            span("chat", "model_call", parent="root", at=1),
+            span("chat2", "model_call", parent="a", at=3),
+            span("a", "delegation", {"to_agent": "forecast"}, parent="step", at=2),
+            span("step", "span", {"name": "step"}, parent="root", at=2),
+            span("root", "run_finished", {"status": "success"}, at=9),
+        ],
+    ),
+    (
+        "a tool that asks an agent of another name",
+        [
+            span("tool", "tool_call", {"tool": "ask_forecast"}, parent="agent", at=6),
+            span("a", "delegation", {"to_agent": "forecast"}, parent="tool", at=7),
         ],
     ),
     (
