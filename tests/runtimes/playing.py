@@ -66,6 +66,14 @@ class Played:
         return sum(happened.logs for happened in self.scenarios.values())
 
 
+def interpreter(environment: str) -> Path:
+    """The Python of one of the runtimes' environments."""
+    folder = ENVIRONMENTS / environment
+    if not (folder / "ready").exists():
+        pytest.fail(f"the runtimes have no environment yet: make {folder / 'ready'}")
+    return folder / "bin" / "python"
+
+
 def play_all(http: str, grpc: str) -> dict[tuple[str, str], Played]:
     """Run every app over each protocol it can speak, two at a time."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -78,9 +86,6 @@ def play_all(http: str, grpc: str) -> dict[tuple[str, str], Played]:
 
 def play(app: str, protocol: str, endpoint: str, *scenarios: str, attributes: str = "") -> Played:
     """Run an app, its scenarios or those named, with these resource attributes."""
-    environment = ENVIRONMENT_OF[app]
-    if not (ENVIRONMENTS / environment / "ready").exists():
-        pytest.fail(f"the runtimes' environments are missing: make {ENVIRONMENTS / environment / 'ready'}")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TALLY", "PYTHON"))}
     told_where = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
@@ -88,7 +93,7 @@ def play(app: str, protocol: str, endpoint: str, *scenarios: str, attributes: st
         "OTEL_RESOURCE_ATTRIBUTES": attributes,
     }
     done = subprocess.run(
-        [ENVIRONMENTS / environment / "bin" / "python", "-m", f"tests.runtimes.apps.{app}", *scenarios, "--twice"],
+        [interpreter(ENVIRONMENT_OF[app]), "-m", f"tests.runtimes.apps.{app}", *scenarios, "--twice"],
         cwd=ROOT,
         env=inherited | told_where,
         capture_output=True,
