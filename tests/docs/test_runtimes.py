@@ -1,0 +1,204 @@
+"""docs/runtimes: its Python runs, what it sends arrives through a `tally up`, the record answers what a page says.
+
+The gateway has a token here, as one that other machines reach: by the variable over HTTP, by the helper over gRPC.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from ledger.leaf import Leaf, parse_leaf
+
+ROOT = Path(__file__).parents[2]
+BIN = ROOT / ".venv" / "bin"
+PAGES = ROOT / "docs" / "runtimes"
+ARRIVE_S = 60  # it takes a second
+# The page's blocks, one after another, in one process.
+PLAY = """
+import json, sys
+names = {"__name__": "page"}
+for block in json.load(sys.stdin):
+    exec(compile(block, "page", "exec"), names)
+"""
+
+
+@dataclass(frozen=True)
+class Up:
+    """A `tally up`, and what sends to it."""
+
+    home: Path
+    endpoints: dict[str, str]
+    token: str
+
+    def play(self, page: str, *before: str, grpc: bool = False) -> list[str]:
+        """Run a page's Python as a process of its own; the lines it prints."""
+        examples = re.findall(r"^```python\n(.*?)^```", (PAGES / page).read_text(), re.MULTILINE | re.DOTALL)
+        assert examples
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TALLY_"))}
+        if grpc:
+            env["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{self.endpoints['otlp_grpc']}"
+            env["OTEL_EXPORTER_OTLP_PROTOCOL"] = "grpc"
+        else:
+            env["OTEL_EXPORTER_OTLP_ENDPOINT"] = self.endpoints["otlp_http"]
+            env["OTEL_EXPORTER_OTLP_HEADERS"] = f"authorization=Bearer%20{self.token}"
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-W", "ignore::ResourceWarning", "-c", PLAY],
+            input=json.dumps([*before, *examples]),
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout.splitlines()
+
+    def arrived(self, wanted: Callable[[list[Leaf]], bool]) -> list[Leaf]:
+        """All entries, once what is wanted is among them."""
+        deadline = time.monotonic() + ARRIVE_S
+        while True:
+            with psycopg.connect(self.endpoints["postgres"]) as conn:
+                rows = conn.execute("SELECT leaf FROM entries WHERE log LIKE '%/default' ORDER BY index").fetchall()
+            leaves = [parse_leaf(bytes(row[0])) for row in rows]
+            if wanted(leaves):
+                return leaves
+            assert time.monotonic() < deadline, sorted((leaf.run or "", leaf.kind) for leaf in leaves)
+            time.sleep(0.1)
+
+    def run(self, run: str, *kinds: str) -> list[Leaf]:
+        """A run's entries in their order, once all these kinds are among them."""
+        leaves = self.arrived(lambda all_: {leaf.kind for leaf in all_ if leaf.run == run} >= set(kinds))
+        return sorted((leaf for leaf in leaves if leaf.run == run), key=lambda leaf: leaf.run_seq or 0)
+
+    def tally(self, *arguments: str) -> dict[str, Any]:
+        """What a command prints as JSON."""
+        env = {**os.environ, "TALLY_HOME": str(self.home)}
+        command = [str(BIN / "tally"), *arguments, "--json"]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    folder = tmp_path_factory.mktemp("runtimes")
+    home = folder / "home"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TALLY_")}
+    env |= {"TALLY_HOME": str(home), "NO_COLOR": "1"}
+    made = subprocess.run(
+        [BIN / "tally", "otlp", "token", "add", "default", "--json"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    token = json.loads(made.stdout)["token"]
+    with (folder / "up.log").open("wb") as log:
+        process = subprocess.Popen([BIN / "tally", "up"], cwd=ROOT, env=env, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 120
+            while not (home / "endpoints.json").exists():
+                assert process.poll() is None, (folder / "up.log").read_text()
+                assert time.monotonic() < deadline, (folder / "up.log").read_text()
+                time.sleep(0.1)
+            yield Up(home, json.loads((home / "endpoints.json").read_text()), token)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def only(leaves: list[Leaf], kind: str) -> Leaf:
+    (found,) = (leaf for leaf in leaves if leaf.kind == kind)
+    return found
+
+
+def test_three_questions_are_answered_as_the_page_says(up: Up) -> None:
+    (run,) = up.play("three-questions.md")
+    kinds = ("policy_decision", "approval_request", "approval_decision", "tool_call", "final_action", "run_finished")
+    leaves = up.run(run, *kinds)
+    outcome = only(up.arrived(lambda all_: any(leaf.kind == "outcome" for leaf in all_)), "outcome")
+    shown = up.tally("show", run)
+    said = [leaf for leaf in leaves if leaf.kind != "run_head"]
+
+    # which principal authorized it
+    principals = {leaf.actor["principal"] for leaf in said if leaf.actor}
+    assert len(principals) == 1
+    opened = {
+        (entry["kind"], pointer): value.get("value")
+        for entry in shown["entries"]
+        for pointer, value in entry["content"].items()
+    }
+    assert opened["tool_call", "/actor/principal"] == "Ann Reyes"
+    assert opened["tool_call", "/actor/on_behalf_of"] == "Jo Marsh"
+    assert opened["approval_decision", "/reviewer"] == "Mira Chen"
+    assert json.loads(opened["approval_decision", "/reason"]) == "The photo shows a broken lamp."
+
+    # which policy permitted it
+    policy, asked = only(leaves, "policy_decision").data, only(leaves, "approval_request").data
+    (answered,) = (leaf.data for leaf in leaves if leaf.kind == "approval_decision" and "reviewer" in leaf.data)
+    done = next(leaf for leaf in leaves if leaf.kind == "tool_call" and leaf.data.get("status") == "ok")
+    assert (policy["policy"], policy["rule"], policy["decision"]) == ("refunds", "over-10", "require_approval")
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", policy["bundle"])
+    assert policy["call"] == asked["call"] == answered["call"] == done.data["call"]
+    assert asked["arguments"] == done.data["arguments"]
+
+    # what evidence proves what happened
+    assert done.data["from"] == "span"
+    assert {"/input", "/output"} <= (done.commit or {}).keys()
+    assert (done.data["effect"]["amount"], done.data["effect"]["resource"]) == ("12.90", "order/A-1042")
+    assert (outcome.run, outcome.data["work_item"], outcome.data["verified"]) == (
+        None,
+        {"system": "helpdesk", "id": "T-501"},
+        True,
+    )
+    started = next(leaf for leaf in leaves if leaf.kind == "run_started")
+    assert started.data["work_item"] == outcome.data["work_item"]
+
+    # and what it doesn't: claimed, and completeness unknown
+    assert {leaf.data["vouched"] for leaf in said} == {"claimed"}
+    verdicts = up.tally("verify", "--tenant", "default")
+    assert (verdicts["integrity"], verdicts["completeness"]) == ("ok", "unknown")
+
+
+def test_the_pages_of_the_helper_and_of_any_sdk_run_and_arrive(up: Up) -> None:
+    up.play("index.md")
+    up.play("any-sdk.md", f"from tallystick import otel\notel.start(service='s', token={up.token!r})", grpc=True)
+    pay = up.play("pydantic-ai.md")
+    leaves = up.arrived(
+        lambda all_: (
+            {"policy_decision", "final_action"} <= {leaf.kind for leaf in all_}
+            and any(leaf.run == "ticket-501-1" for leaf in all_)
+            and any(leaf.run == pay[0] and leaf.kind == "run_finished" for leaf in all_)
+            and any(leaf.kind == "tool_call" and leaf.data["tool"] == "pay" for leaf in all_)
+        )
+    )
+
+    by_hand = [leaf for leaf in leaves if leaf.run == "ticket-501-1"]
+    started = only(by_hand, "run_started")
+    assert started.data["work_item"] == {"system": "helpdesk", "id": "T-501"}
+    assert (started.actor or {})["agent"] == "support-desk"
+    small = [leaf for leaf in leaves if leaf.kind == "policy_decision" and leaf.data.get("rule") == "refund-small"]
+    assert [leaf.data["call"] for leaf in small] == ["call_1"]
+    assert {"model_call", "run_started", "run_finished"} <= {leaf.kind for leaf in leaves if leaf.run == pay[0]}
+    # the payment that had to be approved: both halves, with what was asked and answered, are one run
+    (paid,) = (leaf for leaf in leaves if leaf.kind == "tool_call" and leaf.data["tool"] == "pay")
+    of_it = [leaf for leaf in leaves if leaf.run == paid.run]
+    assert only(of_it, "approval_request").data["call"] == paid.data["call"]
+    answered = [leaf.data for leaf in of_it if leaf.kind == "approval_decision" and "reviewer" in leaf.data]
+    assert [(data["call"], data["approval"]) for data in answered] == [(paid.data["call"], paid.data["call"])]
