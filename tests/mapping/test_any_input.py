@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from ingest.otlp.mapping import map_request
 from ingest.otlp.mapping.anyvalue import json_text, read_attributes
@@ -137,6 +138,15 @@ def test_times_that_are_not_known_are_absent() -> None:
     assert json.loads(dict(own.raw)["otlp:span"])["end_time_unix_nano"] == {"int": str(END)}
     (own, *_) = next(iter(map_request("spans", spans_request(span(end_time_unix_nano=1))))).drafts
     assert "latency_us" not in own.data
+
+
+def test_fields_of_a_newer_protocol_are_kept() -> None:
+    newer = span().SerializeToString() + b"\xf8\x3f\x05"  # field 1023, a varint
+    made = Span.FromString(newer)
+    (mapped,) = map_request("spans", spans_request(made))
+    assert json.loads(dict(mapped.drafts[0].raw)["otlp:span"])["unknown_fields"] == [[1023, 0, 5]]
+    (without,) = map_request("spans", spans_request(span()))
+    assert without.wire != mapped.wire
 
 
 def test_a_log_observed_again_is_the_same_record() -> None:

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 from jiter import LosslessFloat
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
@@ -60,6 +62,18 @@ def read_attributes(pairs: Iterable[KeyValue]) -> tuple[dict[str, Value], list[t
         else:
             values[key] = text or read(value)
     return values, repeated
+
+
+def unknown_fields(message: Message) -> list[list[Any]]:
+    """Fields of a newer protocol that this message has: number, wire type and value of each."""
+    found: Any = UnknownFieldSet(message)  # its type stub forgets that it can be iterated
+    return [[one.field_number, one.wire_type, _unknown_value(one.data)] for one in found] if len(found) else []
+
+
+def _unknown_value(data: Any) -> Any:
+    if isinstance(data, int | bytes):
+        return data
+    return [[one.field_number, one.wire_type, _unknown_value(one.data)] for one in data]  # a group
 
 
 def json_text(value: Value) -> bytes:

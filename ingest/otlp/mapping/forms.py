@@ -170,9 +170,8 @@ def reasons(value: Any) -> str | None:
 def names(value: Any) -> list[str] | None:
     """A list of names, given as a list, a JSON array, or one name."""
     if type(value) is str:
-        items = parsed(value) if value.startswith("[") else [value]
-    else:
-        items = value
+        value = parsed(value) if value.startswith("[") else [value]
+    items = value
     if type(items) is not list:
         return None
     found = list(dict.fromkeys(item for item in items if name(item) is not None))

@@ -8,7 +8,7 @@ from typing import Any
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from ingest.otlp.mapping import calls, conventions, direct, errors, forms, gaps, judgements
-from ingest.otlp.mapping.anyvalue import json_text, read, read_attributes
+from ingest.otlp.mapping.anyvalue import json_text, read, read_attributes, unknown_fields
 from ingest.otlp.mapping.conventions import genai
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.origin import Origin
@@ -96,6 +96,8 @@ def _raw(item: Item, record: LogRecord, body: Any) -> list[tuple[str, bytes]]:
         "flags": record.flags,
         "dropped_attributes_count": record.dropped_attributes_count,
     }
+    if unknown := unknown_fields(record):
+        rest["unknown_fields"] = unknown
     if record.trace_id and "trace_id" not in item.trace:
         rest["trace_id"] = record.trace_id
     if record.span_id and "span_id" not in item.trace:

@@ -50,7 +50,7 @@ class Said:
         """The first value among these names that has the form. A later name with an equal value counts as used too;
         one that says something else stays for /raw."""
         attributes, more = self.attributes, self.more
-        if attributes.keys().isdisjoint(names) and more.keys().isdisjoint(names):
+        if attributes.keys().isdisjoint(names) and (not more or more.keys().isdisjoint(names)):
             return None  # most names of most fields: asked at once
         found: T | None = None
         for name in names:
@@ -79,7 +79,8 @@ class Said:
 
     def content(self, pointer: str, names: Sequence[str], *, as_json: bool = False) -> Content | None:
         """The first of these that is there, as content with its exact text. An empty one says nothing."""
-        if self.attributes.keys().isdisjoint(names) and self.more.keys().isdisjoint(names):
+        more = self.more
+        if self.attributes.keys().isdisjoint(names) and (not more or more.keys().isdisjoint(names)):
             return None
         if self.direct and self.is_direct(pointer[1:]):
             return None

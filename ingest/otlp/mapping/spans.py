@@ -9,7 +9,7 @@ from typing import Any, Final
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from ingest.otlp.mapping import calls, conventions, direct, errors, gaps, judgements, runs
-from ingest.otlp.mapping.anyvalue import json_text, read_attributes
+from ingest.otlp.mapping.anyvalue import json_text, read_attributes, unknown_fields
 from ingest.otlp.mapping.classify import Role, classify
 from ingest.otlp.mapping.conventions import genai, google_adk, pydantic_ai
 from ingest.otlp.mapping.events import SpanEvent, raw_events, read_events
@@ -189,6 +189,8 @@ def _raw(item: Item, span: Span, dropped: tuple[int, int, int]) -> list[tuple[st
         rest["status_message"] = item.status_message
     if "parent_span_id" not in item.trace:
         rest["parent_span_id"] = span.parent_span_id
+    if unknown := unknown_fields(span):
+        rest["unknown_fields"] = unknown
     if any(dropped):
         rest.update(zip(_DROPPED, dropped, strict=True))
     raw.append(("otlp:span", json_text({name: value for name, value in rest.items() if value})))
