@@ -21,6 +21,7 @@ import psycopg
 import pytest
 
 from ledger.leaf import Leaf, parse_leaf
+from tests.docs import runtimes_table
 
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv" / "bin"
@@ -202,3 +203,20 @@ def test_the_pages_of_the_helper_and_of_any_sdk_run_and_arrive(up: Up) -> None:
     assert only(of_it, "approval_request").data["call"] == paid.data["call"]
     answered = [leaf.data for leaf in of_it if leaf.kind == "approval_decision" and "reviewer" in leaf.data]
     assert [(data["call"], data["approval"]) for data in answered] == [(paid.data["call"], paid.data["call"])]
+
+
+def test_the_table_of_links_is_what_the_captures_give() -> None:
+    page = runtimes_table.PAGE.read_text(encoding="utf-8")
+    assert runtimes_table.page_with_table(page) == page, "run: python -m tests.docs.runtimes_table"
+
+
+def test_what_no_framework_reports_is_in_no_capture() -> None:
+    for name, files in runtimes_table.RUNS.items():
+        links = runtimes_table.known_of(*files)
+        nowhere = ("memory_reads_and_writes", "policy_decision", "final_action")
+        assert [links[link].state for link in nowhere] == ["missing"] * 3, name
+        leaves = list(runtimes_table.leaves_of(*files))
+        assert not any("reviewer" in leaf.data for leaf in leaves), name
+        envelope = {"contract", "policy_bundle", "budget", "work_item", "owner", "autonomy"}
+        assert not any(envelope & leaf.data.keys() for leaf in leaves if leaf.kind == "run_started"), name
+        assert not any(leaf.kind in ("outcome", "rollback") for leaf in leaves), name
