@@ -24,16 +24,10 @@ def _agent(told: Told, at: int) -> str | None:
     return text(told.data(at).get("to_agent"))
 
 
-def _own_entries(told: Told, *kinds: str) -> dict[str, int]:
-    """The nodes whose own entry is of these kinds."""
-    return {told.nodes[at]: at for at in range(len(told)) if told.kind(at) in kinds and told.is_own(at)}
-
-
 def _inner_agents(told: Told, merging: Merging) -> None:
     """A workflow and its agent of the same name, one inside the other with no step between, are one."""
-    steps = {told.nodes[at] for at in range(len(told)) if told.is_own(at) and told.kind(at) != "span"}
-    found = _own_entries(told, "delegation")
-    above = told.forest.nearest(steps)
+    found = told.own("delegation")
+    above = told.forest.nearest(told.own_steps())
     for node, at in found.items():
         outer = found.get(above.get(node, ""))
         if outer is not None and _agent(told, at) is not None and _agent(told, at) == _agent(told, outer):
@@ -43,11 +37,11 @@ def _inner_agents(told: Told, merging: Merging) -> None:
 def _own_agents(told: Told, merging: Merging, handed: Collection[int]) -> None:
     """The run's own agent, right inside its root, to which nobody handed over: named as the root is; or, where the root
     itself does nothing, the first one and whatever has its name (it went on after a break)."""
-    roots = _own_entries(told, "run_finished")
+    roots = told.own("run_finished")
     starts = {told.nodes[at]: at for at in alive(told, merging, "run_started")}
-    agents = roots.keys() | _own_entries(told, "delegation").keys()
+    agents = roots.keys() | told.own("delegation").keys()
     above = told.forest.nearest(agents)
-    busy = {above.get(node) for node in _own_entries(told, "model_call", "tool_call")}
+    busy = {above.get(node) for node in told.own("model_call", "tool_call")}
     own: dict[str, set[str | None]] = {}
     for at in alive(told, merging, "delegation"):
         root = above.get(told.nodes[at], "")
@@ -73,9 +67,8 @@ def _names_of_root(told: Told, entries: Iterable[int]) -> set[str | None]:
 
 def _agents_as_tools(told: Told, merging: Merging) -> None:
     """A tool that is an agent: the call and the delegation inside it, of one name, are one delegation."""
-    steps = {told.nodes[at] for at in range(len(told)) if told.is_own(at) and told.kind(at) != "span"}
     calls = {told.nodes[at]: at for at in alive(told, merging, "tool_call") if told.is_own(at)}
-    above = told.forest.nearest(steps)
+    above = told.forest.nearest(told.own_steps())
     for at in alive(told, merging, "delegation"):
         call = calls.get(above.get(told.nodes[at], ""))
         if call is not None and _agent(told, at) is not None and _agent(told, at) == told.data(call).get("tool"):

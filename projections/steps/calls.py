@@ -22,8 +22,7 @@ def inner_calls(told: Told, merging: Merging) -> None:
     calls = {told.nodes[at]: at for at in alive(told, merging, "tool_call") if told.is_own(at)}
     by_call = {node: [call] for node, at in calls.items() if (call := told.call(at)) is not None}
     above_by_call = told.forest.nearest_with(by_call)
-    steps = {told.nodes[at] for at in range(len(told)) if told.is_own(at) and told.kind(at) != "span"}
-    above = told.forest.nearest(steps)
+    above = told.forest.nearest(told.own_steps())
     for node, at in calls.items():
         outer = calls.get(above.get(node, ""))
         if outer is not None and _same_call_inside(told, outer, at):
@@ -110,8 +109,7 @@ def outer_model_calls(told: Told, merging: Merging) -> dict[int, int]:
     the call around it.
     """
     calls = {told.nodes[at]: at for at in alive(told, merging, "model_call") if told.is_own(at)}
-    tools = {told.nodes[at] for at in range(len(told)) if told.kind(at) == "tool_call" and told.is_own(at)}
-    above = told.forest.nearest(calls.keys() | tools)
+    above = told.forest.nearest(calls.keys() | told.own("tool_call").keys())
     inner: dict[int, list[int]] = {}
     for node, at in calls.items():
         outer = calls.get(above.get(node, ""))

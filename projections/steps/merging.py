@@ -68,7 +68,7 @@ class Merging:
 
 def alive(told: Told, merging: Merging, *kinds: str) -> Iterator[int]:
     """The entries of these kinds that are merged into none, in order."""
-    return (at for at in range(len(told)) if told.kind(at) in kinds and merging.is_first(at))
+    return (at for at in told.of_kinds(*kinds) if merging.is_first(at))
 
 
 def groups(keyed: Iterable[tuple[tuple[object, ...] | None, int]]) -> list[list[int]]:

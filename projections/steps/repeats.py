@@ -24,13 +24,13 @@ def errors(told: Told, merging: Merging) -> None:
 def _denials(told: Told, merging: Merging) -> None:
     """Frameworks tell a tool that was refused as a tool that failed: it is the refusal."""
     denied = {
-        told.nodes[at]: at
-        for at in range(len(told))
-        if told.is_own(at) and (_says(told, at, "decision") == "reject" or _says(told, at, "status") == "denied")
+        node: at
+        for node, at in told.own("approval_decision", "tool_call").items()
+        if _says(told, at, "decision") == "reject" or _says(told, at, "status") == "denied"
     }
     for at in alive(told, merging, "error"):
         refusal = denied.get(failed_node(told, at))
-        if refusal is not None and told.kind(refusal) in ("approval_decision", "tool_call") and not _is_event(told, at):
+        if refusal is not None and not _is_event(told, at):
             merging.merge(at, refusal, "denial")
 
 

@@ -26,7 +26,7 @@ from typing import Any, Final
 from ledger.leaf import Leaf
 from projections.reading import Entry, text
 from projections.steps import agents, calls, repeats, spans
-from projections.steps.merging import Merging, Why
+from projections.steps.merging import Merging, Why, alive
 from projections.steps.told import Told
 
 _PLACE_OF_KIND: Final = {"run_started": -1, "run_finished": 1}  # among what has the same time
@@ -79,7 +79,7 @@ def steps(entries: Iterable[tuple[int, Leaf]]) -> Run:
     told = Told(entries)
     merging = Merging(len(told))
     spans.same_events(told, merging)
-    starts, ends = (_firsts_of(told, merging, kind) for kind in ("run_started", "run_finished"))
+    starts, ends = (list(alive(told, merging, kind)) for kind in ("run_started", "run_finished"))
     spans.of_their_spans(told, merging)
     spans.told_twice(told, merging)
     calls.inner_calls(told, merging)
@@ -100,10 +100,6 @@ def steps(entries: Iterable[tuple[int, Leaf]]) -> Run:
         ended=max((time for at in ends if (time := told.entries[at].leaf.time) is not None), default=None),
         roots=max(len(starts), len(ends)),
     )
-
-
-def _firsts_of(told: Told, merging: Merging, kind: str) -> list[int]:
-    return [at for at in range(len(told)) if told.kind(at) == kind and merging.is_first(at)]
 
 
 def _steps(told: Told, merging: Merging, totals: dict[int, int]) -> tuple[tuple[Step, ...], dict[int, int]]:

@@ -30,6 +30,7 @@ class Told:
         self.entries: Final = sorted(given, key=lambda one: (one.leaf.time or "", one.leaf.id, one.leaf.log, one.index))
         self.nodes: list[str] = []
         self.by_id: dict[str, int] = {}
+        self._of_kind: dict[str, list[int]] = {}
         self._span_ids: dict[tuple[str, str], str] = {}
         self.began: dict[str, str] = {}  # of each node that has a time, the earliest: a span's time is its start
         own_parents: dict[str, str] = {}
@@ -39,6 +40,7 @@ class Told:
             node, parent = self._place(leaf)
             self.nodes.append(node)
             self.by_id.setdefault(leaf.id, at)
+            self._of_kind.setdefault(leaf.kind, []).append(at)
             if leaf.time is not None:
                 self.began[node] = min(leaf.time, self.began.get(node, leaf.time))
             if parent is not None and parent != node:
@@ -48,6 +50,18 @@ class Told:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def of_kinds(self, *kinds: str) -> list[int]:
+        """The entries of these kinds, in order."""
+        return sorted(at for kind in set(kinds) for at in self._of_kind.get(kind, ()))
+
+    def own(self, *kinds: str) -> dict[str, int]:
+        """The nodes whose own entry is of these kinds, with that entry: the first, if it came twice."""
+        return {self.nodes[at]: at for at in reversed(self.of_kinds(*kinds)) if self.is_own(at)}
+
+    def own_steps(self) -> set[str]:
+        """The nodes whose own entry is something that happened, not structure."""
+        return set(self.own(*(kind for kind in self._of_kind if kind != "span")))
 
     def kind(self, at: int) -> str:
         return self.entries[at].leaf.kind

@@ -218,6 +218,18 @@ def test_told_several_times(what: str, leaves: list[Leaf], expected: dict[int, t
     assert merged(*leaves) == expected
 
 
+@pytest.mark.parametrize(("what", "leaves", "expected"), ONE, ids=[one[0] for one in ONE])
+def test_told_several_times_and_every_entry_twice(
+    what: str, leaves: list[Leaf], expected: dict[int, tuple[int, str]]
+) -> None:
+    again = {len(leaves) + at for at in range(len(leaves))}
+
+    found = merged(*leaves, *leaves)
+
+    assert {at for at, (_, why) in found.items() if why == "same_event"} == again
+    assert {at: into for at, into in found.items() if at not in again} == expected
+
+
 def test_every_rule_has_an_example() -> None:
     shown = {why for _, _, expected in ONE for _, why in expected.values()}
 
