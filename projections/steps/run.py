@@ -59,8 +59,9 @@ class Step:
         return (self.entry, *(one.entry for one in self.merged))
 
     def said(self, name: str) -> Any:
-        """A public member, of the first of its entries that has it; None where none has."""
-        return next((entry.leaf.data[name] for entry in self.entries if name in entry.leaf.data), None)
+        """A public member, of the first of its entries of its kind that has it; None where none has."""
+        leaves = (entry.leaf for entry in self.entries)
+        return next((leaf.data[name] for leaf in leaves if leaf.kind == self.kind and name in leaf.data), None)
 
 
 @dataclass(frozen=True, slots=True)

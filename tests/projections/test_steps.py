@@ -491,3 +491,17 @@ def test_a_member_is_taken_from_the_best_entry_that_has_it() -> None:
 
     assert (step.entry.leaf.id, step.said("input_tokens"), step.said("output_tokens")) == (node("chat"), 5, 2)
     assert step.said("price") is None
+
+
+def test_a_member_of_another_kind_is_not_the_steps_own() -> None:
+    run = steps(
+        arrived(
+            [
+                span("a", "delegation", {"to_agent": "forecast"}, parent="tool", at=7),
+                span("tool", "tool_call", {"tool": "forecast", "call": "c"}, at=6),
+            ]
+        )
+    )
+
+    (step,) = run.steps
+    assert (step.kind, step.said("to_agent"), step.said("call")) == ("delegation", "forecast", None)
