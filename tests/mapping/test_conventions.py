@@ -883,6 +883,29 @@ def test_an_error_type_alone_is_an_error() -> None:
     assert (own.data["status"], error.data["class"], error.data["of"]) == ("error", "500", own.id)
 
 
+def test_an_exception_recorded_twice_is_one_error() -> None:
+    twice = {"exception.type": "x.AgentError", "exception.message": "no"}
+    own, error = events_of(
+        span(
+            "Step 1",
+            {"openinference.span.kind": "CHAIN"},
+            status=(2, "AgentError: no"),
+            events=[("exception", {**twice, "exception.stacktrace": "a"}), ("exception", twice)],
+        )
+    )
+    assert (own.data["status"], error.data["class"]) == ("error", "x.AgentError")
+    assert json.loads(content_of(error, "/message") or b"") == {
+        "message": "no",
+        "stacktrace": "a",
+        "status_message": "AgentError: no",
+    }
+
+
+def test_messages_of_an_error_and_of_its_status_are_both_kept() -> None:
+    _, error = events_of(span("x", {"error.type": "E", "error.message": "a"}, status=(2, "b")))
+    assert json.loads(content_of(error, "/message") or b"") == {"message": "a", "status_message": "b"}
+
+
 def test_an_exception_that_was_handled_is_an_error_of_a_span_that_succeeded() -> None:
     own, error = events_of(
         span("chat", {"gen_ai.operation.name": "chat"}, events=[("exception", {"exception.type": "ValueError"})])
@@ -1106,10 +1129,60 @@ def test_langgraph_resumed(resume: str, decisions: list[str | None], approvals: 
     made = [event for event in found if event.kind == "approval_decision"]
     assert [event.data.get("decision") for event in made] == decisions
     assert [event.data.get("approval") for event in made] == approvals
+    assert all(content_of(event, "/input") is None for event in made if event.data.get("decision") != "edit")
     overrides = [event for event in found if event.kind == "human_override"]
     assert [event.data["of"] for event in overrides] == [
         event.id for event in made if event.data.get("decision") == "edit"
     ]
+
+
+def test_langgraph_an_edit_has_the_arguments_that_it_puts_in_place() -> None:
+    answer = '{"type": "edit", "edited_action": {"name": "pay", "args": {"amount": 90}}}'
+    found = events_of(
+        span(
+            "agent",
+            {"openinference.span.kind": "AGENT", "input.value": COMMAND % f'{{"decisions": [{answer}]}}'},
+            parent=None,
+        )
+    )
+    (decision,) = [event for event in found if event.kind == "approval_decision"]
+    (override,) = [event for event in found if event.kind == "human_override"]
+    assert content_of(decision, "/input") == b'{"amount": 90}'
+    assert content_of(decision, "/reason") == content_of(override, "/after") == answer.encode()
+
+
+def test_langgraph_the_middleware_asks_about_a_call() -> None:
+    state = '{"messages": [{"type": "human"}, {"type": "ai", "data": {"tool_calls": [%s]}}]}'
+    call = '{"name": "pay", "args": {"amount": 900}, "id": "call_3"}'
+    text = "(Interrupt(value={'action_requests': [{'name': 'pay', 'args': {}}]}, id='e014', response_schema=None),)"
+
+    def asked(calls: str, told: str = text) -> Event:
+        return events_of(
+            span(
+                "HumanInTheLoopMiddleware.after_model",
+                {"openinference.span.kind": "CHAIN", "input.value": state % calls},
+                events=[("exception", {"exception.type": "GraphInterrupt", "exception.message": told})],
+            )
+        )[1]
+
+    request = asked(call)
+    assert (request.data["approval"], request.data["call"]) == ("e014", "call_3")
+    assert content_of(request, "/input") == b'{"amount": 900}'
+    for other in (asked(f"{call}, {call}"), asked(call.replace("pay", "look")), asked(call, text.replace("pay", "x"))):
+        assert other.data["approval"] == "e014"
+        assert other.data["call"] == other.id
+        assert content_of(other, "/input") is None
+
+
+def test_openai_agents_a_span_without_output_tells_of_a_proposed_call() -> None:
+    scope = "openinference.instrumentation.openai_agents"
+    attributes = {"openinference.span.kind": "TOOL", "tool.name": "pay", "input.value": '{"x": 1}'}
+    (waits,) = events_of(span("pay", attributes, status=(1, "")), scope=scope)
+    assert (waits.data["phase"], waits.data["status"]) == ("proposed", "unknown")
+    (ran,) = events_of(span("pay", {**attributes, "output.value": "done"}, status=(1, "")), scope=scope)
+    assert (ran.data["phase"], ran.data["status"]) == ("finished", "ok")
+    failed, _ = events_of(span("pay", attributes, status=(2, "no")), scope=scope)
+    assert (failed.data["phase"], failed.data["status"]) == ("finished", "error")
 
 
 def test_google_adk_a_tool_that_asks_and_one_that_was_refused() -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ingest.otlp.mapping import forms
 from ingest.otlp.mapping import precedence as names
-from ingest.otlp.mapping.conventions import pydantic_ai
+from ingest.otlp.mapping.conventions import openai_agents, pydantic_ai
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.members import fill
 from schemas.event import Draft
@@ -74,6 +74,9 @@ def tool_call(item: Item) -> Draft:
     if said.attributes.get(pydantic_ai.FAILURE_STAGE) == "validation":
         data["phase"] = "proposed"  # its arguments were refused, it never ran
         said.used.add(pydantic_ai.FAILURE_STAGE)
+    elif openai_agents.only_proposed(item):
+        data["phase"] = "proposed"
+        data["status"] = "unknown"
     elif said.attributes.get(pydantic_ai.DEFERRAL) == "CallDeferred":
         data["phase"] = "proposed"  # somebody else will make the call
         data["status"] = "unknown"

@@ -13,7 +13,7 @@ from ingest.otlp.mapping.conventions import langgraph
 from ingest.otlp.mapping.events import SpanEvent
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.times import timestamp_of
-from schemas.event import Draft
+from schemas.event import Content, Draft
 
 EXCEPTION: Final = "exception"
 _ASKING: Final = frozenset({"ApprovalRequired", "CallDeferred"})  # Pydantic AI before version 5 of its instrumentation
@@ -53,35 +53,51 @@ def split_exceptions(item: Item) -> tuple[list[SpanEvent], list[SpanEvent]]:
 def errors(item: Item, failures: list[SpanEvent]) -> None:
     """The errors that the item's exceptions and status tell."""
     told = item.said.first(("error.type",), _error_type)
-    matched = False
-    for event in failures:
+    distinct = _distinct(failures)
+    matched = False  # whether the last exception is what the status tells
+    for event in distinct:
         if item.full:
             return
-        draft = item.derive("error", "span_event", timestamp_of(event.time_ns))
         name = forms.name(event.attributes.get("exception.type"))
-        same = told is None or name is None or _last(name) == _last(told)
-        last = event is failures[-1]
+        last = event is distinct[-1]
+        matched = last and (told is None or name is None or _last(name) == _last(told))
+        draft = item.derive("error", "span_event", timestamp_of(event.time_ns))
+        draft.data["class"] = name or (told if matched else None) or _UNNAMED
+        draft.data["of"] = item.id
         if name is not None:
             item.said.used.add(event.key("exception.type"))
-        elif last and told is not None:
-            name = told
-        draft.data["class"] = name or _UNNAMED
-        draft.data["of"] = item.id
-        message = exception_message(item, event, item.status_message if last and same and item.failed else "")
+        message = exception_message(item, event, item.status_message if matched and item.failed else "")
         if message is not None:
             draft.content.append(message)
-        matched = matched or (same and last)
     if item.failed and not matched and not item.full:
         draft = item.derive("error", time=item.end)
         draft.data["class"] = told or _UNNAMED
         draft.data["of"] = item.id
-        message = item.said.content("/message", ("error.message", "exception.message"))
-        if item.status_message:
-            if message is None:
-                message = forms.content("/message", item.status_message)
-            item.said.used.add("<status message>")
+        message = _status_message(item)
         if message is not None:
             draft.content.append(message)
+
+
+def _distinct(failures: list[SpanEvent]) -> list[SpanEvent]:
+    """Each exception once: some are recorded by the framework and by the SDK again."""
+    found: dict[str, SpanEvent] = {}
+    for event in failures:
+        said = [event.attributes.get(name) for name in ("exception.type", "exception.message")]
+        found.setdefault(repr(said), event)
+    return list(found.values())
+
+
+def _status_message(item: Item) -> Content | None:
+    """The message of a failure that no exception tells."""
+    parts = _message_parts(item.said.attributes)
+    item.said.used.update(name for name in _PARTS if name in item.said.attributes)
+    if item.status_message:
+        item.said.used.add("<status message>")
+        if "message" not in parts:
+            parts["message"] = item.status_message
+        elif parts["message"] != item.status_message:
+            parts["status_message"] = item.status_message
+    return _message(parts) if parts else None
 
 
 def interrupts(item: Item, events: list[SpanEvent]) -> None:
@@ -95,6 +111,9 @@ def interrupts(item: Item, events: list[SpanEvent]) -> None:
             draft = item.derive("approval_request", "span_event", timestamp_of(event.time_ns))
             if approval is not None:
                 draft.data["approval"] = approval
+            if len(found) == 1 and (asked := langgraph.asked_call(item.said, message)) is not None:
+                draft.data["call"] = asked[0]
+                draft.content.append(forms.content("/input", forms.Json(asked[1])))
             if message is not None and message != "":
                 draft.content.append(forms.content("/context", message))
                 item.said.used.add(event.key("exception.message"))
@@ -121,7 +140,7 @@ def exception_of_log(item: Item) -> Draft | None:
 _PARTS: Final = {"exception.message": "message", "error.message": "message", "exception.stacktrace": "stacktrace"}
 
 
-def exception_message(item: Item, event: SpanEvent, status_message: str) -> Any:
+def exception_message(item: Item, event: SpanEvent, status_message: str) -> Content | None:
     """Message and stack trace as content, with the status's message where it says more."""
     parts = _message_parts(event.attributes)
     item.said.used.update(event.key(name) for name in _PARTS if name in event.attributes)
@@ -140,7 +159,7 @@ def _message_parts(attributes: dict[str, Any]) -> dict[str, Any]:
     return parts
 
 
-def _message(parts: dict[str, Any]) -> Any:
+def _message(parts: dict[str, Any]) -> Content:
     """A message alone as it is; with its stack trace as an object."""
     only = parts.get("message") if len(parts) == 1 else None
     return forms.content("/message", parts if only is None else only)

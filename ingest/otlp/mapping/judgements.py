@@ -167,7 +167,9 @@ def answered_calls(item: Item) -> None:
             draft.data["approval"] = resumed.approval
         if resumed.decision is not None:
             draft.data["decision"] = resumed.decision
-        draft.content.append(content("/input", Json(resumed.answer)))
+        draft.content.append(content("/reason", Json(resumed.answer)))
+        if resumed.edited:  # only an edit has arguments of its own
+            draft.content.append(content("/input", Json(resumed.edited)))
         if resumed.decision == "edit":
             override = item.derive("human_override")
             override.data["of"] = draft.id

@@ -2,9 +2,9 @@
 routing by `Command(goto=…)`.
 
 An interrupt leaves the node as `GraphInterrupt`, whose text is the Python form of its interrupts:
-`(Interrupt(value={…}, id='4f1c…'),)`. Every ancestor's span repeats the exception, with the same ids. A graph is
-resumed by an input that is a `Command`: `{"graph": null, "update": null, "resume": …, "goto": []}`; `resume` is one
-answer, or answers by interrupt id, or the decisions of the human-in-the-loop middleware:
+`(Interrupt(value={…}, id='4f1c…', response_schema=None),)`. Every ancestor's span repeats the exception, with the same
+ids. A graph is resumed by an input that is a `Command`: `{"graph": null, "update": null, "resume": …, "goto": []}`;
+`resume` is one answer, or answers by interrupt id, or the decisions of the human-in-the-loop middleware:
 `{"decisions": [{"type": "reject"}]}`.
 """
 
@@ -21,7 +21,8 @@ from schemas import jsontext
 
 INTERRUPTS: Final = frozenset({"GraphInterrupt", "NodeInterrupt"})
 CONTROL: Final = frozenset({"ParentCommand", "GraphBubbleUp"})  # a node's command to its parent graph
-_INTERRUPT_ID = re.compile(r", id='([0-9A-Za-z_-]{1,128})'\)")
+_INTERRUPT_ID = re.compile(r", id='([0-9A-Za-z_-]{1,128})'[,)]")
+_ACTION = re.compile(r"'action_requests': \[\{'name': '([^']{1,512})'")
 _RESUMES_BY_ID = re.compile(r"[0-9a-f]{32}")
 _DECISIONS: Final = {"approve": "approve", "accept": "approve", "reject": "reject", "ignore": "reject", "edit": "edit"}
 _COMMAND: Final = frozenset({"graph", "update", "resume", "goto"})
@@ -31,11 +32,12 @@ IDS_MAX: Final = 64  # interrupts in one exception
 @dataclass(frozen=True, slots=True)
 class Resumed:
     """One answer to an interrupt. `approval` is the interrupt's id where it is told; `decision` where it is one of
-    ours; `answer` its exact JSON text."""
+    ours; `answer` its exact JSON text; `edited` that of the arguments which an edit puts in place."""
 
     approval: str | None
     decision: str | None
     answer: bytes
+    edited: bytes = b""
 
 
 def is_interrupt(exception_type: Any) -> bool:
@@ -59,6 +61,29 @@ def interrupt_ids(message: Any) -> list[str]:
     return list(found)
 
 
+def asked_call(said: Said, message: Any) -> tuple[str, bytes] | None:
+    """The id and the arguments' exact text of the one tool call that the human-in-the-loop middleware asks about: the
+    state that its span was given ends with the model's message that makes the call."""
+    action = _ACTION.search(message) if type(message) is str else None
+    told = said.attributes.get("input.value")
+    state = forms.json_object(told) if action is not None and type(told) is str else None
+    messages = state.get("messages") if state is not None else None
+    if action is None or type(told) is not str or type(messages) is not list or not messages:
+        return None
+    calls = forms.member(messages[-1], ("data", "tool_calls")) if type(messages[-1]) is dict else None
+    if type(calls) is not list or len(calls) != 1 or type(calls[0]) is not dict or calls[0].get("name") != action[1]:
+        return None
+    call = forms.name(calls[0].get("id"))
+    texts = jsontext.items(_at(told.encode(), "messages"))
+    arguments = _at(jsontext.items(_at(_at(texts[-1], "data"), "tool_calls"))[0], "args")
+    return (call, arguments) if call is not None and arguments else None
+
+
+def _at(text: bytes, member: str) -> bytes:
+    """The exact text of an object's member; empty where it has none."""
+    return next((part for quoted, part in jsontext.members(text) if jsontext.name_text(quoted) == member), b"")
+
+
 def resumed(said: Said) -> list[Resumed]:
     """The answers with which this graph was resumed."""
     told = said.attributes.get("input.value")
@@ -67,8 +92,7 @@ def resumed(said: Said) -> list[Resumed]:
     command = forms.json_object(told)
     if command is None or not command.keys() <= _COMMAND or command.get("resume") is None:
         return []
-    text = next(text for name, text in jsontext.members(told.encode()) if jsontext.name_text(name) == "resume")
-    return list(_answers(command["resume"], text, None))
+    return list(_answers(command["resume"], _at(told.encode(), "resume"), None))
 
 
 def _answers(resume: Any, text: bytes, approval: str | None) -> Iterator[Resumed]:
@@ -79,13 +103,20 @@ def _answers(resume: Any, text: bytes, approval: str | None) -> Iterator[Resumed
         return
     decisions = resume.get("decisions") if type(resume) is dict else resume
     if type(decisions) is list and decisions and all(_decision(one) is not None for one in decisions):
-        parts = text
-        if type(resume) is dict:
-            parts = next(part for name, part in jsontext.members(text) if jsontext.name_text(name) == "decisions")
+        parts = _at(text, "decisions") if type(resume) is dict else text
         for one, part in zip(decisions, jsontext.items(parts), strict=True):
-            yield Resumed(approval, _decision(one), part)
+            yield _resumed(one, part, approval)
         return
-    yield Resumed(approval, _decision(resume), text)
+    yield _resumed(resume, text, approval)
+
+
+def _resumed(answer: Any, text: bytes, approval: str | None) -> Resumed:
+    decision = _decision(answer)
+    edited = b""
+    if decision == "edit":
+        action = next((name for name in ("edited_action", "args") if type(answer.get(name)) is dict), None)
+        edited = b"" if action is None else _at(_at(text, action), "args")
+    return Resumed(approval, decision, text, edited)
 
 
 def _decision(answer: Any) -> str | None:
