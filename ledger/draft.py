@@ -1,8 +1,8 @@
 """A draft: an entry sealed but for its place in a chain.
 
 `prev`, `run_seq` and `recorded` are known only under the lock of the log's head. Everything else of a leaf is encoded
-before, as three byte strings around those members, so that placing an entry costs a join and a hash, and placing it
-again after another writer moved the run's tail costs the same.
+before, as two byte strings around those members and `run`, so that placing an entry costs a join and a hash, and
+placing it again after another writer moved the run's tail costs the same.
 
 Invariant: `Draft.leaf(...)` is the canonical form (log-format.md, "Leaf"), because the member names sort as
 `… log < prev < recorded < run < run_seq < schema …` and each part was encoded canonically.
@@ -40,18 +40,24 @@ class Draft:
     kind: str
     run: str | None
     source: dict[str, Any]
-    before_prev: bytes  # all but the closing brace of the object of members before `prev`
-    after_recorded: bytes
+    before_prev: bytes
     after_run_seq: bytes
     fingerprint: bytes | None = None
     content_row: bytes | None = None  # the COPY row in `content` after log and index; None where there is none
 
     def leaf(self, prev: bytes, run_seq: int, recorded: bytes) -> bytes:
         """The leaf's exact bytes. `prev`: 64 hex digits, or empty at 0; `recorded`: the timestamp's text."""
-        before = b',"prev":"%b","recorded":"' % prev if prev else b',"prev":null,"recorded":"'
         if self.run is None:
-            return b"".join((self.before_prev, before, recorded, self.after_recorded, self.after_run_seq))
-        return b"".join((self.before_prev, before, recorded, self.after_recorded, b"%d" % run_seq, self.after_run_seq))
+            place = b',"prev":null,"recorded":"%b","run":null,"run_seq":null' % recorded
+        else:
+            quoted = b'"%b"' % prev if prev else b"null"
+            place = b',"prev":%b,"recorded":"%b","run":"%b","run_seq":%d' % (
+                quoted,
+                recorded,
+                self.run.encode(),
+                run_seq,
+            )
+        return b"".join((self.before_prev, place, self.after_run_seq))
 
 
 def make_draft(
@@ -70,23 +76,25 @@ def make_draft(
     sig: dict[str, Any] | None,
 ) -> Draft:
     """Encode all but the chain members of a leaf. Values must already be in the leaf profile."""
-    first = encode_unchecked({"actor": actor, "commit": commit, "data": data, "id": id, "kind": kind, "log": log})
-    last = encode_unchecked({"schema": schema, "sig": sig, "source": source, "src": src, "time": time, "v": 1})
-    if run is None:
-        after_recorded, after_run_seq = b'","run":null,"run_seq":null', b"," + last[1:]
-    else:
-        after_recorded, after_run_seq = b'","run":"%b","run_seq":' % run.encode(), b"," + last[1:]
-    return Draft(
-        log=log,
-        id=id,
-        id_bytes=bytes.fromhex(id.replace("-", "")),
-        kind=kind,
-        run=run,
-        source=source,
-        before_prev=first[:-1],
-        after_recorded=after_recorded,
-        after_run_seq=after_run_seq,
+    encoded = encode_unchecked(
+        {
+            "actor": actor,
+            "commit": commit,
+            "data": data,
+            "id": id,
+            "kind": kind,
+            "log": log,
+            "schema": schema,
+            "sig": sig,
+            "source": source,
+            "src": src,
+            "time": time,
+            "v": 1,
+        }
     )
+    # The last of that name is the leaf's own: no object after it has such a member, and in texts quotes are escaped.
+    at = encoded.rindex(b',"schema":')
+    return Draft(log, id, bytes.fromhex(id.replace("-", "")), kind, run, source, encoded[:at], encoded[at:])
 
 
 def micros_text(micros: int) -> bytes:

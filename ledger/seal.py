@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -27,7 +28,7 @@ from schemas.ids import ledger_id
 from schemas.kinds import KINDS
 
 LEAF_BYTES_MAX = 65_535
-CHAIN_BYTES_MAX = 256  # what prev, recorded, run and run_seq can add to the parts encoded before
+CHAIN_BYTES_MAX = 280  # what prev, recorded, run and run_seq can add to the parts encoded before
 KEYS_CACHED_MAX = 65_536  # about 40 MB; a run's keys are used in one stretch of time
 MADE_BY_LEDGER = frozenset(name for name, kind in KINDS.items() if kind.ledger_only)
 OVERFLOW_MEMBERS = ("candidates", "documents", "offered", "refs", "tool_schemas", "tools_offered")
@@ -67,9 +68,10 @@ _content_pointer = attrgetter("pointer")
 
 def wanted_keys(pending: Pending) -> list[Wanted]:
     """The keys that sealing this event needs: its content's, then its persons', then its digest's."""
-    event, tenant = pending.event, pending.tenant
-    wanted: list[Wanted] = _content_wanted(pending)
-    wanted.extend((tenant, "p", name) for _, name in event.persons)
+    event = pending.event
+    wanted = _content_wanted(pending)
+    if event.persons:
+        wanted += [(pending.tenant, "p", name) for _, name in event.persons]
     if event.digest_input is not None:
         wanted.append(_digest_wanted(pending))
     return wanted
@@ -141,16 +143,15 @@ class Sealer:
     def _seal(self, pending: Pending) -> Draft:
         event = pending.event
         fingerprint = self._fingerprint(pending) if event.kind not in MADE_BY_LEDGER else None
-        data = {**event.data, **pending.enriched} if pending.enriched else dict(event.data)
+        data = {**event.data, **pending.enriched}
         actor: dict[str, Any] = dict(event.actor)
-        keys = self._keys
-        cipher, refs = self._cipher([keys[wanted] for wanted in _content_wanted(pending)])
+        cipher, refs = self._cipher(pending)
         fields: list[_Field] = [(item.pointer, item.type, item.value, cipher, refs) for item in event.content]
         if pending.received_sig is not None:
             fields.append(("/received", "application/octet-stream", pending.received, cipher, refs))
             fields.append(("/received_sig", "text/plain", pending.received_sig, cipher, refs))
         for pointer, name in event.persons:
-            key = keys[(pending.tenant, "p", name)]
+            key = self._keys[(pending.tenant, "p", name)]
             _place(actor, data, pointer, key.refs[0])
             fields.append((pointer, "text/plain", name.encode(), key.aead, key.refs))
         if event.digest_input is not None:
@@ -231,8 +232,9 @@ class Sealer:
             draft.content_row = content_row(fingerprint, tuple(pointers), tuple(types), sealed)
         return draft
 
-    def _cipher(self, owners: list[_Key]) -> tuple[AESGCM, list[str]]:
-        """The cipher of content that concerns these, and their references."""
+    def _cipher(self, pending: Pending) -> tuple[AESGCM, list[str]]:
+        """The cipher of an event's content, and the references of those whom it concerns."""
+        owners = [self._keys[wanted] for wanted in _content_wanted(pending)]
         if len(owners) == 1:
             return owners[0].aead, owners[0].refs
         refs = [key.refs[0] for key in owners]
@@ -259,7 +261,7 @@ class Sealer:
             )
         ]
         for item in sorted(event.content, key=_content_pointer):
-            parts += (f"\0{len(item.value)} {item.pointer} {item.type}\0".encode(), item.value)
+            parts += (b"\0%d %b\0" % (len(item.value), _named(item.pointer, item.type)), item.value)
         return self._dedup[pending.tenant].digest(b"".join(parts))
 
     def _overflow(
@@ -332,12 +334,17 @@ def plain_draft(log: str, kind: str, source: dict[str, Any], data: dict[str, Any
     )
 
 
+@lru_cache(maxsize=4096)
+def _named(pointer: str, type: str) -> bytes:
+    return f"{pointer} {type}".encode()
+
+
 def _received(value: bytes) -> Content:
     return Content("/received", "application/octet-stream", value)
 
 
 def _leaf_bytes(draft: Draft) -> int:
-    return len(draft.before_prev) + len(draft.after_recorded) + len(draft.after_run_seq) + CHAIN_BYTES_MAX
+    return len(draft.before_prev) + len(draft.after_run_seq) + CHAIN_BYTES_MAX
 
 
 def _place(actor: dict[str, Any], data: dict[str, Any], pointer: str, ref: str) -> None:
