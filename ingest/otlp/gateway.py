@@ -53,8 +53,15 @@ class Serving:
 
     http: Address
     grpc: Address
-    forward: Forward
-    counts: Counts
+    receiver: Receiver
+
+    @property
+    def forward(self) -> Forward:
+        return self.receiver.forward
+
+    @property
+    def counts(self) -> Counts:
+        return self.receiver.counts
 
 
 @asynccontextmanager
@@ -72,7 +79,7 @@ async def serving(config: GatewayConfig) -> AsyncIterator[Serving]:
     with _listening(config.http) as listening:
         async with forward.running(), _grpc(receiver, config.grpc) as grpc, HttpServer(receiver, listening):
             http = Address(config.http.host, listening.getsockname()[1])
-            yield Serving(http, Address(config.grpc.host, grpc.port), forward, receiver.counts)
+            yield Serving(http, Address(config.grpc.host, grpc.port), receiver)
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
 """OTLP over HTTP: POST /v1/traces, /v1/logs, /v1/metrics; protobuf or JSON, plain, gzip or deflate.
 
-Guarantees: an answer has the request's content type; what is refused before its body is read costs no memory; a sender
-that is slow, or says headers without end, is cut off after READ_S or HEAD_BYTES_MAX and holds up nobody else.
+Guarantees: an answer has the request's content type; what is refused before its body is read costs no memory (the rest
+of the body is read and dropped: a sender that is still sending would not see the answer otherwise); a sender that is
+slow, or says headers without end, is cut off after READ_S or HEAD_BYTES_MAX and holds up nobody else.
 """
 
 from __future__ import annotations
@@ -217,6 +218,6 @@ def _headers_of(failure: Failure) -> list[tuple[bytes, bytes]]:
         more.append((b"allow", b"POST"))
     if failure.reason == "unsupported":
         more.append((b"accept-encoding", b"gzip, deflate, identity"))
-    if failure.reason in ("timeout", "too_large"):
-        more.append((b"connection", b"close"))  # whatever else it sends is not read
+    if failure.reason == "timeout":
+        more.append((b"connection", b"close"))
     return more
