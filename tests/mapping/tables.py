@@ -46,6 +46,9 @@ PARTS = (
     ("validator", "result", precedence.EVALUATION_LABEL),
     ("validator", "found*", (*precedence.EVALUATION_LABEL, *precedence.EVALUATION_PARTS)),
     ("run_started", "tool_schemas (names)", precedence.TOOLS_OFFERED),
+    ("delegation (an agent's span)", "to_agent", precedence.AGENT[1:]),
+    ("delegation (a handoff's span)", "to_agent", precedence.HANDOFF_TO),
+    ("delegation", "actor.agent", precedence.HANDOFF_FROM),
     ("routing_decision", "chosen", precedence.GOTO),
     ("error", "class", precedence.ERROR_TYPE),
 )

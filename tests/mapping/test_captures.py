@@ -47,7 +47,7 @@ KINDS = {
         ["model_call"],
         ["delegation"],
         ["span"],
-        ["delegation"],
+        ["span"],
         ["model_call"],
         ["tool_call"],
         ["span"],
@@ -191,7 +191,6 @@ def test_handoffs_are_delegations() -> None:
     found = [event for event in events("openai_agents_oi") if event.kind == "delegation"]
     assert [(event.actor.get("agent"), event.data["to_agent"]) for event in found] == [
         ("triage_agent", "weather_agent"),  # "handoff to weather_agent"
-        ("conf-openai-agents", "triage_agent"),
         ("triage_agent", "weather_agent"),  # the agent's own span, by graph.node.parent_id
     ]
 

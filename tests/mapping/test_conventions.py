@@ -1048,7 +1048,10 @@ def test_pydantic_ai_a_tool_that_asks_while_it_runs_was_not_called() -> None:
     )
     assert (own.kind, own.data["approval"], own.data["call"]) == ("approval_request", "c1", "c1")
     assert content_of(own, "/input") == b'{"x": 1}'
-    assert content_of(own, "/context") == b'{"why": "over limit"}'
+    assert json.loads(content_of(own, "/context") or b"") == {
+        "tool": "pay",
+        "pydantic_ai.tool.deferral.metadata": '{"why": "over limit"}',
+    }
 
 
 def test_pydantic_ai_a_call_left_to_others_is_proposed() -> None:
@@ -1241,12 +1244,35 @@ def test_smolagents_final_answer_is_no_tool_call() -> None:
     [
         ("handoff to billing", {"openinference.span.kind": "TOOL", "input.value": "triage", "output.value": "billing"}),
         ("Handoff to billing", {"traceloop.span.kind": "tool"}),
+        ("triage → billing.handoff", {"gen_ai.operation.name": "handoff"}),
         ("handoff", {"gen_ai.operation.name": "handoff", "gen_ai.handoff.to_agent": "billing"}),
     ],
 )
 def test_a_handoff_is_a_delegation(name: str, attributes: dict[str, Any]) -> None:
-    (own,) = events_of(span(name, attributes))
-    assert (own.kind, own.data["to_agent"]) == ("delegation", "billing")
+    (own,) = events_of(span(name, {"gen_ai.agent.name": "triage", **attributes}))
+    assert (own.kind, own.data["to_agent"], own.actor["agent"]) == ("delegation", "billing", "triage")
+
+
+def test_google_adk_a_transfer_is_a_handoff_to_whom_its_arguments_say() -> None:
+    attributes = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "transfer_to_agent",
+        "gen_ai.tool.type": "TransferToAgentTool",
+        "gen_ai.agent.name": "triage",
+    }
+    (own,) = events_of(span("execute_tool transfer_to_agent", attributes))
+    assert (own.kind, own.actor["agent"], own.data["missing"]) == ("delegation", "triage", ["to_agent"])
+    told = {**attributes, "gen_ai.tool.call.arguments": '{"agent_name": "billing"}'}
+    (own,) = events_of(span("execute_tool transfer_to_agent", told))
+    assert own.data["to_agent"] == "billing"
+
+
+def test_openai_agents_the_first_agent_of_a_run_was_delegated_to_by_nobody() -> None:
+    agent = {"openinference.span.kind": "AGENT", "graph.node.id": "triage", "agent.name": "triage"}
+    (own,) = events_of(span("triage", agent))
+    assert (own.kind, own.data["class"], own.actor["agent"]) == ("span", "structure", "triage")
+    (next_one,) = events_of(span("billing", {**agent, "agent.name": "billing", "graph.node.parent_id": "triage"}))
+    assert next_one.kind == "delegation"
 
 
 def test_routing_by_command() -> None:

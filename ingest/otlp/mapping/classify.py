@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from ingest.otlp.mapping.conventions import google_adk
+from ingest.otlp.mapping.conventions import google_adk, openinference
 from ingest.otlp.mapping.said import Said
 
 Role = Literal[
@@ -154,19 +154,21 @@ NAMED: Final[tuple[tuple[str, re.Pattern[str], Role], ...]] = (
 # A span with a model and token counts is a model call, whatever else it leaves unsaid (rule 7).
 _MODELS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.model_name")
 _COUNTS: Final = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
-_HANDOFF = re.compile(r"(?i:handoff to )(.+)", re.DOTALL)
+_HANDOFF = re.compile(r"(?i:handoff to )(?P<to>.+)|(?P<from>.+) → (?P<into>.+)\.handoff", re.DOTALL)
 _FINAL_ANSWERS: Final = frozenset({"final_answer", "FinalAnswerTool"})
 
 
-def classify(said: Said, name: str, scope: str) -> Role:
-    """The role of a span with this name, from this instrumentation scope."""
+def classify(said: Said, name: str, scope: str, inside: bool) -> Role:
+    """The role of a span with this name, from this instrumentation scope; `inside`: it has a parent."""
     role = _said_role(said) or _named_role(name, scope)
     if role == "tool_call":
         tool = said.get("gen_ai.tool.name") or said.get("tool.name")
-        if handoff_to(name) is not None:
+        if _HANDOFF.fullmatch(name) or google_adk.is_transfer(said, scope):
             return "handoff"
         if type(tool) is str and (tool == google_adk.MERGED or (tool in _FINAL_ANSWERS and "smolagents" in scope)):
             return "structure"
+    if role == "agent" and openinference.is_own_agent(said):
+        return "structure" if inside else role
     if role is None:
         get = said.attributes.get
         counted = any(get(name) is not None for name in _MODELS) and any(get(name) is not None for name in _COUNTS)
@@ -174,10 +176,12 @@ def classify(said: Said, name: str, scope: str) -> Role:
     return role
 
 
-def handoff_to(name: str) -> str | None:
-    """The agent in `handoff to X` (rule 4)."""
+def handoff_between(name: str) -> tuple[str | None, str | None]:
+    """The agents (from, to) in `handoff to X` (rule 4) and in OpenLLMetry's `A → B.handoff`, as far as told."""
     match = _HANDOFF.fullmatch(name)
-    return match[1] if match else None
+    if match is None:
+        return None, None
+    return match["from"], next((to for to in (match["to"], match["into"]) if to not in (None, "unknown")), None)
 
 
 def _said_role(said: Said) -> Role | None:

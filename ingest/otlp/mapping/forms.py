@@ -65,6 +65,18 @@ def name(value: Any) -> str | None:
     return value if type(value) is str and 0 < len(value) <= NAME_CHARACTERS_MAX else None
 
 
+def model(value: Any) -> str | None:
+    """A model's name; some write `unknown` where they have none."""
+    found = name(value)
+    return None if found is None or found.lower() == "unknown" else found
+
+
+def call_id(value: Any) -> str | None:
+    """A call's id; Google ADK writes `<not specified>` where it has none."""
+    found = name(value)
+    return None if found is None or found.startswith("<") else found
+
+
 def person(value: Any) -> str | None:
     """A person's name or id; numbers are ids too."""
     return str(value) if type(value) is int else name(value)

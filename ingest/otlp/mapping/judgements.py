@@ -88,16 +88,14 @@ def approval_of_span(item: Item, decision: str | None) -> Draft:
     """A tool's span that only asked for approval, or (with a decision) was refused: the tool did not run."""
     said = item.said
     draft = item.draft("approval_request" if decision is None else "approval_decision")
-    call = said.first(names.CALL, forms.name)
+    call = said.first(names.CALL, forms.call_id)
     if call is not None:
         draft.data["approval"] = draft.data["call"] = call
     arguments = said.content("/input", names.TOOL_INPUT, as_json=True)
     if decision is None:
         if arguments is not None:
             draft.content.append(arguments)
-        context = said.content("/context", (pydantic_ai.DEFERRAL_METADATA, *names.TOOL_OUTPUT))
-        if context is not None:
-            draft.content.append(context)
+        draft.content.append(content("/context", _asking(said)))
         said.used.add(pydantic_ai.DEFERRAL)
     else:
         draft.data["decision"] = decision
@@ -108,6 +106,19 @@ def approval_of_span(item: Item, decision: str | None) -> Draft:
     return draft
 
 
+def _asking(said: Said) -> dict[str, Any]:
+    """Which tool asked, and with which words."""
+    asking: dict[str, Any] = {}
+    tool = said.first(names.TOOL, forms.name)
+    if tool is not None:
+        asking["tool"] = tool
+    for name in (pydantic_ai.DEFERRAL_METADATA, *names.TOOL_OUTPUT[:1], "gcp.vertex.agent.tool_response"):
+        if name in said.attributes:
+            asking[name] = said.attributes[name]
+            said.used.add(name)
+    return asking
+
+
 def deferred_calls(item: Item) -> None:
     """Approvals that a run ended with, and calls that it left to others."""
     for call in pydantic_ai.deferred(item.said):
@@ -115,6 +126,7 @@ def deferred_calls(item: Item) -> None:
             return
         if call.approval:
             draft = item.derive("approval_request", time=item.end)
+            draft.content.append(content("/context", Json(call.text)))
             if call.call is not None:
                 draft.data["approval"] = call.call
         else:
@@ -185,7 +197,7 @@ def retries(item: Item) -> None:
             continue
         failed = item.derive("validator")
         failed.data.update(rule=cause, result="fail")
-        call = said.first(names.CALL, forms.name)
+        call = said.first(names.CALL, forms.call_id)
         if call is not None:
             failed.data["call"] = call
         attempt = said.first((f"{beginning}.attempt",), forms.count)

@@ -66,8 +66,8 @@ MEMBERS: Final[dict[str, Members]] = {
     "model_call": Members(
         (
             Member("provider", names.PROVIDER, forms.provider),
-            Member("model", names.MODEL, forms.name),
-            Member("model_requested", names.MODEL_REQUESTED, forms.name),
+            Member("model", names.MODEL, forms.model),
+            Member("model_requested", names.MODEL_REQUESTED, forms.model),
             Member(
                 "operation",
                 (
@@ -94,7 +94,7 @@ MEMBERS: Final[dict[str, Members]] = {
         (ContentMember("messages", names.INPUT_MESSAGES), ContentMember("output", names.OUTPUT_MESSAGES)),
     ),
     "tool_call": Members(
-        (Member("tool", names.TOOL, forms.name), Member("call", names.CALL, forms.name)),
+        (Member("tool", names.TOOL, forms.name), Member("call", names.CALL, forms.call_id)),
         (
             ContentMember("input", names.TOOL_INPUT, as_json=True),
             ContentMember("output", names.TOOL_OUTPUT),
@@ -113,22 +113,21 @@ MEMBERS: Final[dict[str, Members]] = {
             Member("rule", names.GUARDRAIL, forms.name),
             Member("policy", names.POLICY, forms.name),
             Member("decided_by", names.DECIDED_BY, forms.name),
-            Member("call", names.CALL, forms.name),
+            Member("call", names.CALL, forms.call_id),
         ),
         (ContentMember("input", names.REQUEST, as_json=True),),
     ),
     "validator": Members(
-        (Member("rule", names.EVALUATION, forms.name), Member("call", names.CALL, forms.name)),
+        (Member("rule", names.EVALUATION, forms.name), Member("call", names.CALL, forms.call_id)),
     ),
     "run_started": Members(
         (
             Member("workflow", names.WORKFLOW, forms.name),
-            Member("model", ("tallystick.model", *names.MODEL), forms.name),
+            Member("model", ("tallystick.model", *names.MODEL), forms.model),
         ),
         (ContentMember("request", names.REQUEST),),
     ),
     "run_finished": Members((), (ContentMember("output", names.RESULT),)),
-    "delegation": Members((Member("to_agent", (*names.HANDOFF_TO, *names.AGENT[1:]), forms.name),)),
     "span": Members(),
 }
 for _same in ("memory_write", "memory_delete"):

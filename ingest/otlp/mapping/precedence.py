@@ -380,6 +380,7 @@ RESULT: Final[Names] = (
     "output.value",
     "traceloop.entity.output",
 )
+HANDOFF_FROM: Final[Names] = ("gen_ai.handoff.from_agent", "graph.node.parent_id")
 HANDOFF_TO: Final[Names] = ("gen_ai.handoff.to_agent", "handoff.to_agent", "to_agent")
 GOTO: Final[Names] = ("langgraph.command.goto_node", "langgraph.command.goto_nodes")
 ERROR_TYPE: Final[Names] = ("error.type",)

@@ -9,8 +9,8 @@ from typing import Any, Final
 from ingest.otlp.mapping import forms
 from ingest.otlp.mapping import precedence as names
 from ingest.otlp.mapping.calls import prompt_of
-from ingest.otlp.mapping.classify import Role, handoff_to
-from ingest.otlp.mapping.conventions import agent_framework, pydantic_ai
+from ingest.otlp.mapping.classify import Role, handoff_between
+from ingest.otlp.mapping.conventions import agent_framework, google_adk, pydantic_ai
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.members import fill
 from schemas.event import Draft
@@ -90,36 +90,40 @@ def has_envelope(item: Item) -> bool:
 
 
 def delegation(item: Item, role: Role) -> Draft:
-    """An agent or workflow inside another span, or a handoff. Its actor is who delegates, where that is told; the
-    agent that the span names is whom it went to."""
+    """An agent or workflow inside another span, or a handoff. Its actor is who delegates, where that is told."""
     draft = item.draft("delegation")
-    said, data = item.said, draft.data
-    own = dict(draft.actor)
-    own.pop("agent", None)
-    giver = said.first(("gen_ai.handoff.from_agent", "graph.node.parent_id"), forms.name)
-    if role == "handoff":
-        to = handoff_to(item.name)
-        if to is not None:
-            data["to_agent"] = to[: forms.NAME_CHARACTERS_MAX]
-            if said.attributes.get("openinference.span.kind") == "TOOL":
-                giver = giver or said.first(("input.value",), forms.name)
-                said.first(("output.value",), forms.Equal(forms.name, to))
-    elif role == "workflow":
-        name = said.first(names.WORKFLOW[1:], forms.name)
-        if name is not None:
-            data["to_agent"] = name
-    fill(said, draft, "delegation")
-    if "to_agent" not in data:
-        match = _AGENT_NAMES.fullmatch(item.name)
-        told = next((part for part in match.groups() if part), item.name) if match else item.name
-        name = said.first(("traceloop.entity.name",), forms.name) or forms.name(told)
-        if name is not None:
-            data["to_agent"] = name
+    to, giver = _handed_over(item) if role == "handoff" else _called(item, role)
+    if to is not None:
+        draft.data["to_agent"] = to
     giver = giver or forms.service(item.origin.resource.get("service.name"))
-    if giver is not None and giver != data.get("to_agent"):
-        own["agent"] = giver
-    draft.actor = own
+    draft.actor = {name: told for name, told in draft.actor.items() if name != "agent"}
+    if giver is not None and giver != to:
+        draft.actor["agent"] = giver
     return draft
+
+
+def _called(item: Item, role: Role) -> tuple[str | None, str | None]:
+    """(to whom, by whom) an agent's or workflow's own span tells: it names the agent that was called."""
+    said = item.said
+    giver = said.first(names.HANDOFF_FROM, forms.name)
+    to = said.first(names.WORKFLOW[1:], forms.name) if role == "workflow" else None
+    to = to or said.first(names.AGENT[1:], forms.name) or said.first(("traceloop.entity.name",), forms.name)
+    if to is None:
+        match = _AGENT_NAMES.fullmatch(item.name)
+        to = forms.name(next((part for part in match.groups() if part), None) if match else item.name)
+    return to, giver
+
+
+def _handed_over(item: Item) -> tuple[str | None, str | None]:
+    """(to whom, by whom) a handoff tells: its span belongs to the agent that hands over."""
+    said = item.said
+    from_name, to_name = handoff_between(item.name)
+    to = forms.name(to_name) or google_adk.transfer_to(said) or said.first(names.HANDOFF_TO, forms.name)
+    giver = said.first(names.HANDOFF_FROM, forms.name)
+    if said.attributes.get("openinference.span.kind") == "TOOL":
+        giver = giver or said.first(("input.value",), forms.name)
+        said.first(("output.value",), forms.Equal(forms.name, to))
+    return to, giver or forms.name(from_name) or item.common.actor.get("agent")
 
 
 def plain_span(item: Item, role: Role) -> Draft:

@@ -40,7 +40,7 @@ def span_drafts(origin: Origin, span: Span, wire: bytes) -> list[Draft]:
     conventions.read(item)
     item.begin()
     failures, interrupted = errors.split_exceptions(item)
-    role = classify(item.said, item.name, origin.scope_name)
+    role = classify(item.said, item.name, origin.scope_name, not item.is_root)
     own = _own(item, role)
     _derive(item, role, own, failures, interrupted)
     dropped = (span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count)

@@ -15,13 +15,28 @@ _REFUSED: Final = "This tool call is rejected."
 _RESPONSES: Final = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result")
 
 
+def is_transfer(said: Said, scope: str) -> bool:
+    """Whether this tool's span is a handoff to another agent, which a span of that agent follows."""
+    return said.attributes.get("gen_ai.tool.type") == "TransferToAgentTool" or (
+        scope == SCOPE and said.attributes.get("gen_ai.tool.name") == "transfer_to_agent"
+    )
+
+
+def transfer_to(said: Said) -> str | None:
+    """The agent that a transfer names in its arguments, which are told only where content is captured."""
+    for name in ("gen_ai.tool.call.arguments", "gcp.vertex.agent.tool_call_args"):
+        arguments = forms.json_object(said.attributes.get(name))
+        if arguments is not None and (agent := forms.name(arguments.get("agent_name"))) is not None:
+            return agent
+    return None
+
+
 def confirmation(said: Said) -> Literal["asked", "rejected"] | None:
     """Whether this tool call only asked to be confirmed, or was refused."""
     for name in _RESPONSES:
         told = said.attributes.get(name)
-        if type(told) is str and "This tool call" in told and len(told) < 1024:
-            response = forms.json_object(told) or {}
-            error = response.get("error")
+        if type(told) is dict or (type(told) is str and "This tool call" in told and len(told) < 1024):
+            error = (forms.json_object(told) or {}).get("error")
             if error == _ASKS:
                 return "asked"
             if error == _REFUSED:

@@ -42,6 +42,12 @@ def read_events(item: Item) -> None:
             return
 
 
+def is_own_agent(said: Said) -> bool:
+    """Whether this agent is the first of its graph: nobody delegated to it. OpenAI Agents' has a workflow's span around
+    it; an agent that somebody handed over to names that agent in `graph.node.parent_id`."""
+    return "graph.node.id" in said.attributes and not said.attributes.get("graph.node.parent_id")
+
+
 def feedback(said: Said) -> list[dict[str, Any]]:
     """Annotations and evaluations of the span: each a set of `name`, `label`, `score`, `annotator_kind`, ….
 

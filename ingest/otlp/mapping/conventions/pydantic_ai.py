@@ -32,6 +32,7 @@ class Deferred:
     call: str | None
     tool: str | None
     arguments: Any  # as content: its exact text, or None
+    text: bytes  # all that is told of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,14 @@ def deferred(said: Said) -> list[Deferred]:
         for call, text in zip(found[member], jsontext.items(members[member]), strict=True):
             if type(call) is dict:
                 arguments = {jsontext.name_text(name): value for name, value in jsontext.members(text)}.get("args")
-                calls.append(_deferred(member == "approvals", call, arguments))
+                calls.append(_deferred(member == "approvals", call, arguments, text))
     return calls
 
 
-def _deferred(approval: bool, call: dict[str, Any], arguments: bytes | None) -> Deferred:
+def _deferred(approval: bool, call: dict[str, Any], arguments: bytes | None, text: bytes) -> Deferred:
     told = call.get("args")  # an object, or JSON in a string
     value = told if type(told) is str else None if told is None or arguments is None else forms.Json(arguments)
-    return Deferred(approval, forms.name(call.get("tool_call_id")), forms.name(call.get("tool_name")), value)
+    return Deferred(approval, forms.name(call.get("tool_call_id")), forms.name(call.get("tool_name")), value, text)
 
 
 def request(said: Said) -> forms.Json | None:
