@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,3 +67,22 @@ def decode_as_gateway(file: str, tenant: str = "default") -> list[Pending]:
     topic = "tally.gateway.logs" if "logs" in file else "tally.gateway.spans"
     headers = [("tallystick-tenant", tenant.encode())]
     return list(DECODER.decode_request(Origin("c", topic, None, 0, 0), sent(file), headers, None, "p/_intake/t/0"))
+
+
+def recognized(pendings: list[Pending]) -> Counter[tuple[str, bytes | None]]:
+    """What makes entries one event: their ids, and the bytes that the fingerprint is of."""
+    return Counter((one.event.id, one.event.wire) for one in pendings)
+
+
+def said(pending: Pending) -> dict[str, Any]:
+    """All that an entry says, without where it was read."""
+    event = pending.event
+    return {
+        name: getattr(event, name)
+        for name in ("id", "kind", "tenant", "run", "src", "time", "actor", "data", "content", "persons", "subjects")
+    } | {"raw_unmapped": event.raw_unmapped, "wire": event.wire, "received": pending.received}
+
+
+def of_run(pendings: list[Pending], run: str) -> Counter[tuple[str, bytes | None]]:
+    """What is recognized of one run."""
+    return recognized([one for one in pendings if one.event.run == run])
