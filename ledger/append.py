@@ -32,6 +32,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import orjson
 import psycopg
 
@@ -85,8 +86,7 @@ class Account:
     rejected: int = 0
 
 
-@dataclass(slots=True)
-class Item:
+class Item(msgspec.Struct):
     """A draft with the pending event it was sealed from, kept so that it can be sealed again.
 
     `erasure_epoch` is the head's as this writer knew it when it sealed; -1: not known yet.
@@ -121,8 +121,7 @@ class _Head:
     erasure_epoch: int
 
 
-@dataclass(slots=True)
-class _Tail:
+class _Tail(msgspec.Struct):
     run_seq: int
     leaf_hash: bytes
     recorded_us: int

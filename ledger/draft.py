@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from schemas.canonical import encode_unchecked
 
@@ -30,8 +31,7 @@ COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(msgspec.Struct):
     """One entry to be appended to `log`; `id_bytes` is the UUID's 16 bytes."""
 
     log: str

@@ -10,11 +10,12 @@ Source: log-format.md, "Leaf", "Persons" and "Content".
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any
 
+import msgspec
 import orjson
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -37,15 +38,16 @@ DEDUP_PURPOSE = "dedup"
 Wanted = tuple[str, str, str]  # tenant, kind of reference (p, r, s, l, a), name
 
 
-@dataclass(slots=True)
-class Pending:
+class Pending(msgspec.Struct):
     """An event that was accepted, with what ingest decided about it. `received` are the record's exact bytes."""
 
     event: Event
     tenant: str
     log: str
     source: dict[str, Any]
-    enriched: dict[str, Any] = field(default_factory=dict)  # members of data that the ledger adds: vouched, price
+    enriched: dict[str, Any] = msgspec.field(
+        default_factory=dict
+    )  # members of data that the ledger adds: vouched, price
     sig: dict[str, Any] | None = None
     received: bytes = b""
     received_sig: bytes | None = None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
 BYTES: Final = "application/octet-stream"
 
 
-@dataclass(slots=True)
-class Content:
+class Content(msgspec.Struct):
     """One content field: its exact bytes are kept, committed to and encrypted; never re-encoded."""
 
     pointer: str  # relative to the event's `data`, like "/input"; or "/raw"
@@ -19,8 +19,7 @@ class Content:
     value: bytes
 
 
-@dataclass(slots=True)
-class Event:
+class Event(msgspec.Struct):
     """A normalized event. Mutable only so that ingest may set tenant, vouched and sig, and the ledger what it adds."""
 
     id: str
@@ -44,8 +43,7 @@ class Event:
     wire: bytes | None = None  # what recognizes the same thing sent again, where it isn't the event itself: see Draft
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(msgspec.Struct):
     """What an upcaster or a mapping from a foreign convention makes: our words, not yet checked against the kind.
 
     `data` holds public members with parsed JSON values. `raw` holds what was not mapped, as (name, exact JSON text).
@@ -58,13 +56,13 @@ class Draft:
     tenant: str | None = None
     src: dict[str, Any] | None = None
     time: str | None = None
-    actor: dict[str, str] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    content: list[Content] = field(default_factory=list)
-    persons: list[tuple[str, str]] = field(default_factory=list)
+    actor: dict[str, str] = msgspec.field(default_factory=dict)
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
+    content: list[Content] = msgspec.field(default_factory=list)
+    persons: list[tuple[str, str]] = msgspec.field(default_factory=list)
     subjects: tuple[str, ...] = ()
-    raw: list[tuple[str, bytes]] = field(default_factory=list)
-    originals: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    raw: list[tuple[str, bytes]] = msgspec.field(default_factory=list)
+    originals: dict[str, tuple[str, bytes]] = msgspec.field(default_factory=dict)
     """Per member of `data`, the foreign name and exact text it was made of: goes to /raw if the kind refuses the
     value."""
     wire: bytes | None = None
