@@ -53,17 +53,17 @@ async def _serve(of: Servers) -> None:
     from tallystick.servers.topics import TOPICS, answers, ensure_topics
 
     settings = of.settings
+    if not await answers(of.kafka, of.kafka_client):
+        raise TallyError(
+            f"Kafka at {of.kafka} does not answer, or not to this login",
+            "Check that it runs, TALLY_KAFKA_BOOTSTRAP, and the other TALLY_KAFKA_… settings.",
+        )
+    try:
+        wanted = {topic: TOPICS[topic] for topic in GATEWAY_TOPICS.values()}
+        await ensure_topics(of.kafka, wanted, replication=settings.kafka_replication, client=of.kafka_client)
+    except TallyError as error:
+        note(f"topics were not looked after: {error}")  # this login may only write; the operator makes them
     async with gateway(settings, of.kafka, of.kafka_client, note, may_move=False) as served:
-        if not await answers(of.kafka, of.kafka_client):
-            raise TallyError(
-                f"Kafka at {of.kafka} does not answer, or not to this login",
-                "Check that it runs, TALLY_KAFKA_BOOTSTRAP, and the other TALLY_KAFKA_… settings.",
-            )
-        try:
-            wanted = {topic: TOPICS[topic] for topic in GATEWAY_TOPICS.values()}
-            await ensure_topics(of.kafka, wanted, replication=settings.kafka_replication, client=of.kafka_client)
-        except TallyError as error:
-            note(f"topics were not looked after: {error}")  # this login may only write; the operator makes them
         guarded = "with tokens" if tokens_in_force(settings) is not None else "no tokens"
         note(f"OTLP at http://{served.http} and gRPC at {served.grpc} ({guarded}), to Kafka at {of.kafka}")
         await asyncio.get_running_loop().create_future()
