@@ -174,6 +174,7 @@ _WORDS = sorted(
         "sha256:" + "0" * 64,
         "GraphInterrupt",
         "ApprovalRequired",
+        "interrupt",
     }
 )
 _TEXTS = (
@@ -181,6 +182,12 @@ _TEXTS = (
     '{"graph":null,"update":null,"resume":{"decisions":[{"type":"reject"},{"type":"edit"}]},"goto":[]}',
     '{"resume":{"0123456789abcdef0123456789abcdef":{"type":"approve"}}}',
     '{"resume":[[]]}',
+    '{"messages":[{"data":"x","tool_calls":[{"name":"pay","args":{},"id":"c"}]}]}',
+    '{"input":{"messages":[{"kwargs":{"tool_calls":[{"name":"pay","args":[1],"id":"c"}]},"data":7}]}}',
+    "(Interrupt(value={'action_requests': [{'name': 'pay', 'args': {}}]}, id='e0', response_schema=None),)",
+    "[{'id': 'v1:before_tool_call:c1:0948095f', 'name': 'x'}]",
+    '[{"role":"a","finish_reason": "interrupt","parts":[{"type":"interrupt_response","id":"i1"},'
+    '{"type":"function_approval_response","approved":true,"id":[],"function_call":[]}]}]',
     '[{"role":"user","parts":[{"type":"text"}]},{"role":"assistant","parts":[{"type":"tool_call","id":"c1"}]},'
     '{"role":"user","parts":[{"type":"tool_call_response","id":"c1","result":"The tool call was denied."}]}]',
     "(Interrupt(value={'a': 1}, id='4f1c'), Interrupt(value=2, id='aa'))",

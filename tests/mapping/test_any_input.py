@@ -52,6 +52,7 @@ def test_any_spans(request: Any) -> None:
     assert len(mapped) == len(request.resource_spans[0].scope_spans[0].spans)
     for one in mapped:
         assert (one.refusal is None) == bool(one.drafts)
+        assert one.refusal is None or one.refusal.code == "bad_id" or one.refusal.detail.startswith("tallystick.")
         for draft in one.drafts:
             assert draft.wire == one.wire
             _check(draft)

@@ -1177,6 +1177,134 @@ def test_langgraph_the_middleware_asks_about_a_call() -> None:
         assert content_of(other, "/input") is None
 
 
+@pytest.mark.parametrize(
+    ("attribute", "wrapped"),
+    [
+        ("input.value", "%s"),
+        ("gen_ai.prompt", '{"input": %s}'),  # LangSmith
+        ("traceloop.entity.input", '{"inputs": %s, "tags": []}'),  # OpenLLMetry
+    ],
+)
+def test_langgraph_is_resumed_by_whatever_instrumentation(attribute: str, wrapped: str) -> None:
+    told = wrapped % (COMMAND % '{"decisions": [{"type": "reject", "message": "no"}]}')
+    found = events_of(span("pay_agent.workflow", {"gen_ai.operation.name": "invoke_agent", attribute: told}))
+    assert kinds(found) == ["delegation", "approval_decision"]
+    assert found[1].data["decision"] == "reject"
+    assert content_of(found[1], "/reason") == b'{"type": "reject", "message": "no"}'
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        ("gen_ai.prompt", '{"type": "ai", "tool_calls": [%s]}'),
+        ("traceloop.entity.input", '{"lc": 1, "kwargs": {"tool_calls": [%s]}}'),
+        ("input.value", '{"type": "ai", "data": {"tool_calls": [%s]}}'),
+        ("input.value", '{"type": "ai", "data": "none", "tool_calls": [%s]}'),
+    ],
+)
+def test_langgraph_the_call_asked_about_by_whatever_instrumentation(attribute: str, message: str) -> None:
+    call = '{"name": "pay", "args": {"amount": 900}, "id": "call_3"}'
+    text = "GraphInterrupt((Interrupt(value={'action_requests': [{'name': 'pay'}]}, id='e014'),))Traceback"
+    own, request = events_of(
+        span(
+            "after_model",
+            {attribute: f'{{"messages": [{message % call}]}}'},
+            status=(2, text),
+            events=[("exception", {"exception.type": "Exception", "exception.message": text})],
+        )
+    )
+    assert own.data["status"] == "ok"
+    assert (request.data["approval"], request.data["call"]) == ("e014", "call_3")
+    assert content_of(request, "/input") == b'{"amount": 900}'
+
+
+def test_langchain_tool_messages_name_the_call() -> None:
+    message = '{"output": {"lc": 1, "kwargs": {"tool_call_id": "call_1", "status": "error"}}}'
+    (own,) = events_of(
+        span("execute_tool pay", {"gen_ai.operation.name": "execute_tool", "traceloop.entity.output": message})
+    )
+    assert (own.data["call"], own.data["status"]) == ("call_1", "error")
+
+
+def test_langsmith_an_agent_is_a_chain_with_its_name() -> None:
+    chain = {"langsmith.span.kind": "chain", "langsmith.metadata.lc_agent_name": "helper"}
+    assert kinds(events_of(span("helper", chain, parent=None))) == ["run_finished", "run_started"]
+    assert kinds(events_of(span("helper", chain))) == ["delegation"]
+    assert kinds(events_of(span("model", chain))) == ["span"]
+
+
+def test_langsmith_tells_what_was_raised_in_the_message() -> None:
+    raised = {"exception.type": "Exception", "exception.message": "Boom('out of order')Traceback …"}
+    _, error = events_of(span("x", status=(2, ""), events=[("exception", raised)]), scope="langsmith")
+    assert error.data["class"] == "Boom"
+    _, error = events_of(span("x", status=(2, ""), events=[("exception", raised)]))
+    assert error.data["class"] == "Exception"
+
+
+INTERRUPTED = "[{'id': 'v1:before_tool_call:call_4:0948095f', 'name': 'pay-approval', 'reason': {'amount': 900}}]"
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes"),
+    [
+        ("gen_ai.choice", {"finish_reason": "interrupt", "message": INTERRUPTED}),
+        (
+            "gen_ai.client.inference.operation.details",
+            {
+                "gen_ai.output.messages": json.dumps(
+                    [{"parts": [{"content": INTERRUPTED}], "finish_reason": "interrupt"}]
+                )
+            },
+        ),
+    ],
+)
+def test_strands_an_agent_that_was_interrupted(name: str, attributes: dict[str, Any]) -> None:
+    agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "pay_agent"}
+    found = events_of(span("invoke_agent pay_agent", agent, parent=None, events=[(name, attributes)]))
+    assert kinds(found) == ["run_finished", "run_started", "approval_request"]
+    assert found[0].data["status"] == "handed_over"
+    assert found[2].data["approval"] == "v1:before_tool_call:call_4:0948095f"
+    assert found[2].data["call"] == "call_4"
+
+
+def test_strands_an_agent_that_goes_on_after_an_interrupt() -> None:
+    told = json.dumps([{"role": "user", "parts": [{"type": "interrupt_response", "id": "i1", "response": "no"}]}])
+    found = events_of(
+        span(
+            "invoke_agent a",
+            {"gen_ai.operation.name": "invoke_agent"},
+            parent=None,
+            events=[("gen_ai.client.inference.operation.details", {"gen_ai.input.messages": told})],
+        )
+    )
+    assert (found[2].kind, found[2].data["approval"]) == ("approval_decision", "i1")
+    assert found[2].data["missing"] == ["decision"]  # a free answer: what it means is the application's
+
+
+def test_finish_reasons_may_stand_in_the_messages() -> None:
+    for told in (REPLY, json.loads(REPLY)):
+        (own,) = events_of(span("chat", {"gen_ai.operation.name": "chat", "gen_ai.output.messages": told}))
+        assert own.data["finish_reason"] == "stop"
+
+
+def test_what_is_called_unknown_is_not_known() -> None:
+    (own,) = events_of(
+        span(
+            "F.chat",
+            {
+                "gen_ai.operation.name": "chat",
+                "gen_ai.request.model": "unknown",
+                "traceloop.association.properties.ls_model_name": "gpt-4o",
+            },
+        )
+    )
+    assert own.data["model"] == "gpt-4o"
+    (own,) = events_of(
+        span("execute_tool x", {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.id": "<not specified>"})
+    )
+    assert own.data["call"] == own.id
+
+
 def test_openai_agents_a_span_without_output_tells_of_a_proposed_call() -> None:
     scope = "openinference.instrumentation.openai_agents"
     attributes = {"openinference.span.kind": "TOOL", "tool.name": "pay", "input.value": '{"x": 1}'}
@@ -1184,6 +1312,11 @@ def test_openai_agents_a_span_without_output_tells_of_a_proposed_call() -> None:
     assert (waits.data["phase"], waits.data["status"]) == ("proposed", "unknown")
     (ran,) = events_of(span("pay", {**attributes, "output.value": "done"}, status=(1, "")), scope=scope)
     assert (ran.data["phase"], ran.data["status"]) == ("finished", "ok")
+    (openllmetry,) = events_of(
+        span("pay.tool", {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.arguments": "{}"}),
+        scope="opentelemetry.instrumentation.openai_agents",
+    )
+    assert openllmetry.data["phase"] == "proposed"
     failed, _ = events_of(span("pay", attributes, status=(2, "no")), scope=scope)
     assert (failed.data["phase"], failed.data["status"]) == ("finished", "error")
 

@@ -41,6 +41,10 @@ def model_call(item: Item) -> Draft:
     draft = item.draft("model_call")
     said, data = item.said, draft.data
     fill(said, draft, "model_call")
+    if "finish_reason" not in data:
+        told = finish_reason_of(said.get("gen_ai.output.messages"))
+        if told is not None:
+            data["finish_reason"] = told
     _latency(item, data)
     data["status"] = status_of(item)
     cost = claimed_cost(item)
@@ -53,6 +57,15 @@ def model_call(item: Item) -> Draft:
     if total is not None and total == data.get("input_tokens", 0) + data.get("output_tokens", 0):
         said.first(names.TOTAL_TOKENS, forms.Equal(forms.count, total))
     return draft
+
+
+def finish_reason_of(messages: Any) -> str | None:
+    """The finish reasons in the model's messages, where they stand nowhere else."""
+    if type(messages) is str:
+        messages = forms.parsed(messages) if '"finish_reason"' in messages else None
+    if type(messages) is not list:
+        return None
+    return forms.reasons([one.get("finish_reason") for one in messages if type(one) is dict])
 
 
 def tool_call(item: Item) -> Draft:

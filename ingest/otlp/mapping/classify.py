@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from ingest.otlp.mapping.conventions import google_adk, openinference
+from ingest.otlp.mapping.conventions import google_adk, langsmith, openinference
 from ingest.otlp.mapping.said import Said
 
 Role = Literal[
@@ -82,6 +82,7 @@ SOURCES: Final[tuple[Source, ...]] = (
             "handoff": "handoff",
             "agent_handoff": "handoff",
             "create_agent": "structure",
+            "execute_task": "structure",
             "fetch_response": "structure",
             "plan": "structure",
             "create_memory_store": "structure",
@@ -147,6 +148,7 @@ NAMED: Final[tuple[tuple[str, re.Pattern[str], Role], ...]] = (
     ("agent_framework", re.compile(r"workflow\.run"), "workflow"),
     ("pydantic-ai", re.compile(r"agent run"), "agent"),
     ("pydantic-ai", re.compile(r"running tool"), "tool_call"),
+    ("strands.", re.compile(r"execute_event_loop_cycle"), "structure"),
     (google_adk.SCOPE, re.compile(r"call_llm"), "model_call"),
     (google_adk.SCOPE, re.compile(r"invocation"), "workflow"),
     (google_adk.SCOPE, re.compile(r"agent_run \[.+\]"), "agent"),
@@ -169,6 +171,8 @@ def classify(said: Said, name: str, scope: str, inside: bool) -> Role:
             return "structure"
     if role == "agent" and openinference.is_own_agent(said):
         return "structure" if inside else role
+    if role == "structure" and langsmith.is_agent(said, name):
+        return "agent"
     if role is None:
         get = said.attributes.get
         counted = any(get(name) is not None for name in _MODELS) and any(get(name) is not None for name in _COUNTS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ingest.otlp.mapping import forms
-from ingest.otlp.mapping.conventions import langgraph
+from ingest.otlp.mapping.conventions import langgraph, langsmith
 from ingest.otlp.mapping.events import SpanEvent
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.times import timestamp_of
@@ -62,6 +62,8 @@ def errors(item: Item, failures: list[SpanEvent]) -> None:
         last = event is distinct[-1]
         matched = last and (told is None or name is None or _last(name) == _last(told))
         draft = item.derive("error", "span_event", timestamp_of(event.time_ns))
+        if item.origin.scope_name == langsmith.SCOPE:
+            name = langsmith.raised(event.attributes.get("exception.message")) or name
         draft.data["class"] = name or (told if matched else None) or _UNNAMED
         draft.data["of"] = item.id
         if name is not None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ingest.otlp.mapping import forms
 from ingest.otlp.mapping import precedence as names
-from ingest.otlp.mapping.conventions import agent_framework, langgraph, openinference, pydantic_ai
+from ingest.otlp.mapping.conventions import agent_framework, langgraph, openinference, pydantic_ai, strands
 from ingest.otlp.mapping.forms import Json, content
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.members import fill
@@ -139,6 +139,13 @@ def deferred_calls(item: Item) -> None:
         if call.arguments is not None:
             draft.content.append(content("/input", call.arguments, as_json=True))
 
+    for interrupt in strands.interrupts(item):
+        if item.full:
+            return
+        draft = item.derive("approval_request", time=item.end)
+        draft.data["approval"] = interrupt.approval
+        if interrupt.call is not None:
+            draft.data["call"] = interrupt.call
     for asked in agent_framework.requested(item.said):
         if item.full:
             return
@@ -171,6 +178,15 @@ def answered_calls(item: Item) -> None:
             draft.data["decision"] = "reject"
             if answer.text is not None:
                 draft.content.append(content("/reason", answer.text))
+    for approval in strands.answered(item):
+        if item.full:
+            return
+        item.derive("approval_decision").data["approval"] = approval
+    resumed_graphs(item)
+
+
+def resumed_graphs(item: Item) -> None:
+    """The answers with which a graph was resumed, which may be an agent's or any other's."""
     for resumed in langgraph.resumed(item.said):
         if item.full:
             return

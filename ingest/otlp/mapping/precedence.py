@@ -206,6 +206,7 @@ INPUT_MESSAGES: Final[Names] = (
     "<gen_ai.prompt.N>",
     "<llm.input_messages.N>",
     "<llm.prompts.N>",
+    "llm.prompts",
     "ai.prompt.messages",
     "ai.prompt",
     "gcp.vertex.agent.llm_request",
@@ -246,7 +247,7 @@ CALL: Final[Names] = (
     "tool.id",
     "ai.toolCall.id",
     "message.tool_call_id",
-    "<output.value: tool_call_id>",
+    "<tool message: tool_call_id>",
     "<tool events: id>",
 )
 TOOL_INPUT: Final[Names] = (
@@ -384,4 +385,4 @@ HANDOFF_FROM: Final[Names] = ("gen_ai.handoff.from_agent", "graph.node.parent_id
 HANDOFF_TO: Final[Names] = ("gen_ai.handoff.to_agent", "handoff.to_agent", "to_agent")
 GOTO: Final[Names] = ("langgraph.command.goto_node", "langgraph.command.goto_nodes")
 ERROR_TYPE: Final[Names] = ("error.type",)
-TOOL_STATUS: Final[Names] = ("gen_ai.tool.status", "<output.value: status>")
+TOOL_STATUS: Final[Names] = ("gen_ai.tool.status", "<tool message: status>")

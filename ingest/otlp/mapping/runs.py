@@ -10,7 +10,7 @@ from ingest.otlp.mapping import forms
 from ingest.otlp.mapping import precedence as names
 from ingest.otlp.mapping.calls import prompt_of
 from ingest.otlp.mapping.classify import Role, handoff_between
-from ingest.otlp.mapping.conventions import agent_framework, google_adk, pydantic_ai
+from ingest.otlp.mapping.conventions import agent_framework, google_adk, pydantic_ai, strands
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.members import fill
 from schemas.event import Draft
@@ -143,5 +143,6 @@ def _outcome(item: Item) -> str:
     if item.failed:
         told = item.error_class or ""
         return "aborted" if told.rpartition(".")[2] in _CANCELLED else "failure"
-    waits = item.interrupted or pydantic_ai.deferred(item.said) or agent_framework.requested(item.said)
-    return "handed_over" if waits else "success"
+    said = item.said
+    waits = pydantic_ai.deferred(said) or agent_framework.requested(said) or strands.interrupts(item)
+    return "handed_over" if waits or item.interrupted else "success"

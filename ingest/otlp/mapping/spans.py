@@ -127,8 +127,8 @@ def _derive(item: Item, role: Role, own: Draft, failures: list[SpanEvent], inter
     if role == "agent" or role == "workflow":
         judgements.answered_calls(item)
         judgements.deferred_calls(item)
-    elif "input.value" in item.said.attributes:
-        judgements.answered_calls(item)
+    else:
+        judgements.resumed_graphs(item)
     errors.interrupts(item, interrupted)
     errors.errors(item, failures)
     judgements.retries(item)

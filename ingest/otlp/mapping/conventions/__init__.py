@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ingest.otlp.mapping.conventions.flattened import read as read_flattened
 from ingest.otlp.mapping.conventions.genai import read_events as read_message_events
+from ingest.otlp.mapping.conventions.langgraph import read as read_langgraph
 from ingest.otlp.mapping.conventions.langsmith import read as read_langsmith
 from ingest.otlp.mapping.conventions.openinference import read as read_openinference
 from ingest.otlp.mapping.conventions.openinference import read_events as read_first_token
@@ -22,6 +23,7 @@ def read(item: Item) -> None:
     said = item.said
     read_flattened(said)
     read_openinference(said)
+    read_langgraph(said)
     read_langsmith(said)
     read_vercel(said)
     read_pydantic_ai(said)

@@ -1,5 +1,5 @@
-"""LangGraph: interrupts, which look like errors and are approval requests (rule 3); resuming, which decides them; and
-routing by `Command(goto=…)`.
+"""LangGraph and LangChain, by whatever instrumentation: interrupts, which look like errors and are approval requests
+(rule 3); resuming, which decides them; and the tool messages that name a call.
 
 An interrupt leaves the node as `GraphInterrupt`, whose text is the Python form of its interrupts:
 `(Interrupt(value={…}, id='4f1c…', response_schema=None),)`. Every ancestor's span repeats the exception, with the same
@@ -26,6 +26,9 @@ _ACTION = re.compile(r"'action_requests': \[\{'name': '([^']{1,512})'")
 _RESUMES_BY_ID = re.compile(r"[0-9a-f]{32}")
 _DECISIONS: Final = {"approve": "approve", "accept": "approve", "reject": "reject", "ignore": "reject", "edit": "edit"}
 _COMMAND: Final = frozenset({"graph", "update", "resume", "goto"})
+_INPUTS: Final = ("input.value", "gen_ai.prompt", "traceloop.entity.input")  # OpenInference, LangSmith, OpenLLMetry
+_WRAPPED: Final = ("data", "kwargs")  # where a message's own members may stand
+_OUTPUTS: Final = ("output.value", "traceloop.entity.output")
 IDS_MAX: Final = 64  # interrupts in one exception
 
 
@@ -61,38 +64,80 @@ def interrupt_ids(message: Any) -> list[str]:
     return list(found)
 
 
+def read(said: Said) -> None:
+    """A tool's result is told as the tool message that holds it: it names the call, and says how it went."""
+    for name in _OUTPUTS:
+        told = said.attributes.get(name)
+        if type(told) is str and '"tool_call_id"' in told:
+            message = forms.json_object(told)
+            if message is not None and type(message.get("output")) is dict:
+                message = message["output"]
+            if message is not None:
+                message = _plain(message)
+                said.more["<tool message: tool_call_id>"] = message.get("tool_call_id")
+                said.more["<tool message: status>"] = message.get("status")
+            return
+
+
 def asked_call(said: Said, message: Any) -> tuple[str, bytes] | None:
     """The id and the arguments' exact text of the one tool call that the human-in-the-loop middleware asks about: the
     state that its span was given ends with the model's message that makes the call."""
     action = _ACTION.search(message) if type(message) is str else None
-    told = said.attributes.get("input.value")
-    state = forms.json_object(told) if action is not None and type(told) is str else None
-    messages = state.get("messages") if state is not None else None
-    if action is None or type(told) is not str or type(messages) is not list or not messages:
+    found = _input(said, '"tool_calls"') if action is not None else None
+    if action is None or found is None:
         return None
-    calls = forms.member(messages[-1], ("data", "tool_calls")) if type(messages[-1]) is dict else None
+    state, text = found
+    messages = state.get("messages")
+    last: Any = messages[-1] if type(messages) is list and messages else None
+    calls = _plain(last).get("tool_calls") if type(last) is dict else None
     if type(calls) is not list or len(calls) != 1 or type(calls[0]) is not dict or calls[0].get("name") != action[1]:
         return None
     call = forms.name(calls[0].get("id"))
-    texts = jsontext.items(_at(told.encode(), "messages"))
-    arguments = _at(jsontext.items(_at(_at(texts[-1], "data"), "tool_calls"))[0], "args")
+    last_text = jsontext.items(_at(text, "messages"))[-1]
+    wrapped = next((name for name in _WRAPPED if type(last.get(name)) is dict), None)
+    calls_text = _at(last_text if wrapped is None else _at(last_text, wrapped), "tool_calls")
+    arguments = _at(jsontext.items(calls_text)[0], "args")
     return (call, arguments) if call is not None and arguments else None
 
 
+def _input(said: Said, sign: str) -> tuple[dict[str, Any], bytes] | None:
+    """What the span was given, as an object and as its exact text, if the text has this sign."""
+    for name in _INPUTS:
+        told = said.attributes.get(name)
+        if type(told) is str and sign in told and (found := forms.json_object(told)) is not None:
+            text = told.encode()
+            for wrapped in ("input", "inputs"):
+                if type(found.get(wrapped)) is dict:
+                    found, text = found[wrapped], _at(text, wrapped)
+            return found, text
+    return None
+
+
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """A LangChain message's own members, which some ways of writing it wrap."""
+    for wrapped in _WRAPPED:
+        inner = message.get(wrapped)
+        if type(inner) is dict:
+            return inner
+    return message
+
+
 def _at(text: bytes, member: str) -> bytes:
-    """The exact text of an object's member; empty where it has none."""
+    """The exact text of an object's member; empty where it has none, or is no object."""
+    if not text.lstrip().startswith(b"{"):
+        return b""
     return next((part for quoted, part in jsontext.members(text) if jsontext.name_text(quoted) == member), b"")
 
 
 def resumed(said: Said) -> list[Resumed]:
     """The answers with which this graph was resumed."""
-    told = said.attributes.get("input.value")
-    if type(told) is not str or '"resume"' not in told:
+    found = _input(said, '"resume"')
+    if found is None:
         return []
-    command = forms.json_object(told)
-    if command is None or not command.keys() <= _COMMAND or command.get("resume") is None:
+    command, text = found
+    if not command.keys() <= _COMMAND or command.get("resume") is None:
         return []
-    return list(_answers(command["resume"], _at(told.encode(), "resume"), None))
+    return list(_answers(command["resume"], _at(text, "resume"), None))
 
 
 def _answers(resume: Any, text: bytes, approval: str | None) -> Iterator[Resumed]:

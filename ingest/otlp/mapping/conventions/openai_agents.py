@@ -1,4 +1,5 @@
-"""OpenAI Agents by OpenInference: a tool that waits for approval, and one that was denied, has a span without output.
+"""OpenAI Agents, by OpenInference and OpenLLMetry: a tool that waits for approval, and one that was denied, has a span
+without output.
 
 So has a tool that returned nothing. Such a span tells that the call was proposed, not whether it was made.
 """
@@ -9,15 +10,17 @@ from typing import Final
 
 from ingest.otlp.mapping.item import Item
 
-SCOPE: Final = "openinference.instrumentation.openai_agents"
+# Per instrumentation, where the arguments and the result stand.
+_SCOPES: Final = {
+    "openinference.instrumentation.openai_agents": ("input.value", "output.value"),
+    "opentelemetry.instrumentation.openai_agents": ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result"),
+}
 
 
 def only_proposed(item: Item) -> bool:
     """Whether this tool's span leaves open if the tool ran."""
-    attributes = item.said.attributes
-    return (
-        item.origin.scope_name == SCOPE
-        and not item.failed
-        and "input.value" in attributes
-        and "output.value" not in attributes
-    )
+    places = _SCOPES.get(item.origin.scope_name)
+    if places is None or item.failed:
+        return False
+    arguments, result = places
+    return arguments in item.said.attributes and result not in item.said.attributes

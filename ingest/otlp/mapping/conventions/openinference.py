@@ -1,5 +1,5 @@
-"""OpenInference (Phoenix): the JSON in `metadata` and `llm.invocation_parameters`, LangChain's tool messages, the first
-token's event, and feedback that people and evaluators left on a span."""
+"""OpenInference (Phoenix): the JSON in `metadata` and `llm.invocation_parameters`, the first token's event, the first
+agent of a graph, and feedback that people and evaluators left on a span."""
 
 from __future__ import annotations
 
@@ -30,8 +30,6 @@ def read(said: Said) -> None:
         _members(said, "metadata", _METADATA)
     if "llm.invocation_parameters" in attributes:
         _members(said, "llm.invocation_parameters", _PARAMETERS)
-    if attributes.get("openinference.span.kind") == "TOOL":
-        _tool_message(said, attributes.get("output.value"))
 
 
 def read_events(item: Item) -> None:
@@ -68,18 +66,3 @@ def _members(said: Said, attribute: str, names: tuple[str, ...]) -> None:
         for name in names:
             if name in found:
                 said.more[f"{attribute}.{name}"] = found[name]
-
-
-def _tool_message(said: Said, output: Any) -> None:
-    """LangChain's instrumentation writes a tool's result as the tool message: it names the call and how it went."""
-    if type(output) is not str or '"tool_call_id"' not in output:
-        return
-    message = forms.json_object(output)
-    if message is None:
-        return
-    if type(message.get("data")) is dict:
-        message = message["data"]
-    elif type(message.get("kwargs")) is dict:
-        message = message["kwargs"]
-    said.more["<output.value: tool_call_id>"] = message.get("tool_call_id")
-    said.more["<output.value: status>"] = message.get("status")
