@@ -1110,6 +1110,22 @@ def test_pydantic_ai_arguments_that_were_refused_never_reached_the_tool() -> Non
     assert found[0].data["phase"] == "proposed"
 
 
+def test_pydantic_ai_a_tool_that_asks_to_be_called_again_was_judged_by_nobody() -> None:
+    found = events_of(
+        span(
+            "execute_tool pay",
+            {
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.name": "pay",
+                "pydantic_ai.tool.retry.cause": "model_retry",
+                "pydantic_ai.tool.retry.attempt": 2,
+            },
+        )
+    )
+    assert kinds(found) == ["tool_call", "retry"]
+    assert (found[1].data["attempt"], found[1].data["cause"]) == (2, "model_retry")
+
+
 COMMAND = '{"graph": null, "update": null, "resume": %s, "goto": []}'
 
 

@@ -33,7 +33,7 @@ class SpanEvent:
 
     def raw(self, used: set[str]) -> dict[str, Any]:
         """What of it /raw keeps: its name and time always, its attributes where no rule took them."""
-        kept: dict[str, Any] = {"name": self.name, "time_unix_nano": self.time_ns}
+        kept: dict[str, Any] = {"name": self.name, "time_unix_nano": str(self.time_ns)}
         attributes = {name: value for name, value in self.attributes.items() if self.key(name) not in used}
         if attributes:
             kept["attributes"] = attributes

@@ -211,11 +211,12 @@ def retries(item: Item) -> None:
         cause = said.first((f"{beginning}.cause",), forms.name)
         if cause is None:
             continue
-        failed = item.derive("validator")
-        failed.data.update(rule=cause, result="fail")
-        call = said.first(names.CALL, forms.call_id)
-        if call is not None:
-            failed.data["call"] = call
+        if beginning == pydantic_ai.OUTPUT_RETRY or cause == "validation_error":  # else the tool itself asked again
+            failed = item.derive("validator")
+            failed.data.update(rule=cause, result="fail")
+            call = said.first(names.CALL, forms.call_id)
+            if call is not None:
+                failed.data["call"] = call
         attempt = said.first((f"{beginning}.attempt",), forms.count)
         if attempt is not None:
             again = item.derive("retry")

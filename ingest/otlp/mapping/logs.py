@@ -89,8 +89,8 @@ def _raw(item: Item, record: LogRecord, body: Any) -> list[tuple[str, bytes]]:
     raw = item.said.unused()
     rest: dict[str, Any] = {
         "event_name": record.event_name,
-        "time_unix_nano": record.time_unix_nano,
-        "observed_time_unix_nano": record.observed_time_unix_nano,
+        "time_unix_nano": record.time_unix_nano and str(record.time_unix_nano),
+        "observed_time_unix_nano": record.observed_time_unix_nano and str(record.observed_time_unix_nano),
         "severity_number": record.severity_number,
         "severity_text": record.severity_text,
         "flags": record.flags,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
+import orjson
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from ingest.otlp.mapping import calls, conventions, direct, errors, gaps, judgements, runs
@@ -177,23 +178,26 @@ def _raw(item: Item, span: Span, dropped: tuple[int, int, int]) -> list[tuple[st
     if span.links:
         raw.append(("otlp:links", json_text([_link(link) for link in span.links])))
     rest: dict[str, Any] = {
-        "kind": span.kind,
-        "start_time_unix_nano": item.start_ns,
-        "end_time_unix_nano": item.end_ns,
         "name": item.name,
-        "flags": span.flags,
-        "trace_state": span.trace_state,
-        "status": item.status,
+        "kind": span.kind,
+        "start_time_unix_nano": str(item.start_ns),
+        "end_time_unix_nano": str(item.end_ns),
     }
+    if flags := span.flags:
+        rest["flags"] = flags
+    if trace_state := span.trace_state:
+        rest["trace_state"] = trace_state
+    if item.status:
+        rest["status"] = item.status
     if item.status_message and "<status message>" not in item.said.used:
         rest["status_message"] = item.status_message
-    if "parent_span_id" not in item.trace:
-        rest["parent_span_id"] = span.parent_span_id
+    if "parent_span_id" not in item.trace and (parent := span.parent_span_id):
+        rest["parent_span_id"] = parent.hex()
     if unknown := unknown_fields(span):
         rest["unknown_fields"] = unknown
     if any(dropped):
         rest.update(zip(_DROPPED, dropped, strict=True))
-    raw.append(("otlp:span", json_text({name: value for name, value in rest.items() if value})))
+    raw.append(("otlp:span", json_text(rest) if unknown else orjson.dumps(rest)))
     raw += item.origin.raw(item.resource_used)
     return raw
 

@@ -15,7 +15,8 @@ from ingest.otlp.mapping import forms
 from ingest.otlp.mapping.said import Said
 from schemas import jsontext
 
-RETRIES: Final = ("pydantic_ai.output.retry", "pydantic_ai.tool.retry")
+OUTPUT_RETRY: Final = "pydantic_ai.output.retry"
+RETRIES: Final = (OUTPUT_RETRY, "pydantic_ai.tool.retry")
 DEFERRAL: Final = "pydantic_ai.tool.deferral.name"
 DEFERRAL_METADATA: Final = "pydantic_ai.tool.deferral.metadata"
 FAILURE_STAGE: Final = "pydantic_ai.tool.failure_stage"
