@@ -123,6 +123,14 @@ def test_text_that_looks_like_many_interrupts_is_read_once() -> None:
     assert [draft.kind for draft in mapped.drafts] == ["span", "approval_request"]
 
 
+def test_names_that_look_like_many_handoffs_are_read_once() -> None:
+    began = time.process_time()
+    for name in (" → " * 200_000, "handoff to " * 50_000, "a → " * 400 + ".handoff"):
+        for mapped in map_request("spans", spans_request(span(name, {"openinference.span.kind": "TOOL"}))):
+            assert mapped.drafts
+    assert time.process_time() - began < 5
+
+
 def test_spans_without_valid_ids_are_refused_with_their_bytes() -> None:
     for wrong in ({"trace_id": b""}, {"trace_id": bytes(16)}, {"span_id": b"x"}, {"span_id": bytes(8)}):
         (mapped,) = map_request("spans", spans_request(span(**wrong)))

@@ -1451,6 +1451,38 @@ def test_feedback_of_people_and_evaluators() -> None:
     assert b"should be 5" in (content_of(overridden, "/after") or b"")
 
 
+def test_verdicts_and_evaluations_beside_a_call() -> None:
+    own, verdict, evaluation = events_of(
+        span(
+            "chat",
+            {
+                "gen_ai.operation.name": "chat",
+                "gen_ai.guardrail.name": "pii",
+                "gen_ai.guardrail.result": "allow",
+                "gen_ai.evaluation.name": "tone",
+                "gen_ai.evaluation.score.label": "pass",
+            },
+        )
+    )
+    assert own.kind == "model_call"
+    assert (verdict.kind, verdict.data["rule"], verdict.data["decision"]) == ("policy_decision", "pii", "allow")
+    assert (evaluation.kind, evaluation.data["rule"], evaluation.data["result"]) == ("validator", "tone", "pass")
+
+
+def test_a_persons_evaluation_is_an_override() -> None:
+    said = {"annotation.name": "correct", "annotation.annotator_kind": "HUMAN", "annotation.label": "fail"}
+    own, override = events_of(span("Review", {"openinference.span.kind": "EVALUATOR", **said}))
+    assert (own.kind, own.data["result"], override.kind) == ("validator", "fail", "human_override")
+    assert override.data["of"] == own.data["parent"]
+    assert json.loads(content_of(override, "/after") or b"") == said
+
+
+def test_too_much_feedback_stays_in_raw() -> None:
+    many = {f"annotations.{at}.annotation.name": "x" for at in range(100)}
+    (own,) = events_of(span("chat", {"openinference.span.kind": "LLM", **many}))
+    assert many.keys() <= json.loads(content_of(own, "/raw") or b"").keys()
+
+
 def test_an_evaluation_as_an_event() -> None:
     own, found = events_of(
         span(

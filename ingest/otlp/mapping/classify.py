@@ -157,6 +157,7 @@ NAMED: Final[tuple[tuple[str, re.Pattern[str], Role], ...]] = (
 _MODELS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.model_name")
 _COUNTS: Final = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
 _HANDOFF = re.compile(r"(?i:handoff to )(?P<to>.+)|(?P<from>.+) → (?P<into>.+)\.handoff", re.DOTALL)
+HANDOFF_CHARACTERS_MAX: Final = 2048  # a longer name names no two agents
 _FINAL_ANSWERS: Final = frozenset({"final_answer", "FinalAnswerTool"})
 
 
@@ -165,7 +166,7 @@ def classify(said: Said, name: str, scope: str, inside: bool) -> Role:
     role = _said_role(said) or _named_role(name, scope)
     if role == "tool_call":
         tool = said.get("gen_ai.tool.name") or said.get("tool.name")
-        if _HANDOFF.fullmatch(name) or google_adk.is_transfer(said, scope):
+        if handoff_between(name) != (None, None) or google_adk.is_transfer(said, scope):
             return "handoff"
         if type(tool) is str and (tool == google_adk.MERGED or (tool in _FINAL_ANSWERS and "smolagents" in scope)):
             return "structure"
@@ -173,6 +174,8 @@ def classify(said: Said, name: str, scope: str, inside: bool) -> Role:
         return "structure" if inside else role
     if role == "structure" and langsmith.is_agent(said, name):
         return "agent"
+    if role is None and "final_result" in said.attributes and "agent_name" in said.attributes:
+        return "agent"  # Pydantic AI's, under whatever name
     if role is None:
         get = said.attributes.get
         counted = any(get(name) is not None for name in _MODELS) and any(get(name) is not None for name in _COUNTS)
@@ -182,7 +185,7 @@ def classify(said: Said, name: str, scope: str, inside: bool) -> Role:
 
 def handoff_between(name: str) -> tuple[str | None, str | None]:
     """The agents (from, to) in `handoff to X` (rule 4) and in OpenLLMetry's `A → B.handoff`, as far as told."""
-    match = _HANDOFF.fullmatch(name)
+    match = _HANDOFF.fullmatch(name) if len(name) <= HANDOFF_CHARACTERS_MAX else None
     if match is None:
         return None, None
     return match["from"], next((to for to in (match["to"], match["into"]) if to not in (None, "unknown")), None)

@@ -1,13 +1,14 @@
-"""Who was asked, who judged, what was found: guardrails, validators, approvals, retries, routing, feedback."""
+"""Who judged, and what was found: guardrails, evaluators, checks that failed, feedback of people."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ingest.otlp.mapping import forms
 from ingest.otlp.mapping import precedence as names
-from ingest.otlp.mapping.conventions import agent_framework, langgraph, openinference, pydantic_ai, strands
-from ingest.otlp.mapping.forms import Json, content
+from ingest.otlp.mapping.conventions import openinference, pydantic_ai
+from ingest.otlp.mapping.forms import content
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.members import fill
 from ingest.otlp.mapping.said import Said
@@ -37,6 +38,10 @@ RESULTS: Final[dict[str, str]] = {
     "error": "error",
 }
 
+FEEDBACK_MAX: Final = 64  # annotations of one span that become entries
+_VERDICTS_SAID: Final = (*names.VERDICT, *names.TRIGGERED)
+_EVALUATIONS_SAID: Final = (*names.EVALUATION, *names.EVALUATION_LABEL)
+
 
 def policy_decision(item: Item) -> Draft:
     """A guardrail's span."""
@@ -52,9 +57,13 @@ def policy_decision(item: Item) -> Draft:
 def judge(said: Said, draft: Draft) -> None:
     """The verdict that is said; unknown where none is."""
     fill(said, draft, "policy_decision")
+    draft.data["decision"] = _decision(said)
+
+
+def _decision(said: Said) -> str:
     triggered = said.first(names.TRIGGERED, forms.boolean)
     told = None if triggered is None else "deny" if triggered else "allow"
-    draft.data["decision"] = said.first(names.VERDICT, _verdict) or told or "unknown"
+    return said.first(names.VERDICT, _verdict) or told or "unknown"
 
 
 def validator(item: Item) -> Draft:
@@ -84,126 +93,6 @@ def evaluate(said: Said, draft: Draft) -> None:
         draft.content.append(content("/found", found))
 
 
-def approval_of_span(item: Item, decision: str | None) -> Draft:
-    """A tool's span that only asked for approval, or (with a decision) was refused: the tool did not run."""
-    said = item.said
-    draft = item.draft("approval_request" if decision is None else "approval_decision")
-    call = said.first(names.CALL, forms.call_id)
-    if call is not None:
-        draft.data["approval"] = draft.data["call"] = call
-    arguments = said.content("/input", names.TOOL_INPUT, as_json=True)
-    if decision is None:
-        if arguments is not None:
-            draft.content.append(arguments)
-        draft.content.append(content("/context", _asking(said)))
-        said.used.add(pydantic_ai.DEFERRAL)
-    else:
-        draft.data["decision"] = decision
-        draft.time = item.end
-        reason = said.content("/reason", names.TOOL_OUTPUT)
-        if reason is not None:
-            draft.content.append(reason)
-    return draft
-
-
-def _asking(said: Said) -> dict[str, Any]:
-    """Which tool asked, and with which words."""
-    asking: dict[str, Any] = {}
-    tool = said.first(names.TOOL, forms.name)
-    if tool is not None:
-        asking["tool"] = tool
-    for name in (pydantic_ai.DEFERRAL_METADATA, *names.TOOL_OUTPUT[:1], "gcp.vertex.agent.tool_response"):
-        if name in said.attributes:
-            asking[name] = said.attributes[name]
-            said.used.add(name)
-    return asking
-
-
-def deferred_calls(item: Item) -> None:
-    """Approvals that a run ended with, and calls that it left to others."""
-    for call in pydantic_ai.deferred(item.said):
-        if item.full:
-            return
-        if call.approval:
-            draft = item.derive("approval_request", time=item.end)
-            draft.content.append(content("/context", Json(call.text)))
-            if call.call is not None:
-                draft.data["approval"] = call.call
-        else:
-            draft = item.derive("tool_call", time=item.end)
-            draft.data.update(phase="proposed", status="unknown")
-            if call.tool is not None:
-                draft.data["tool"] = call.tool
-        if call.call is not None:
-            draft.data["call"] = call.call
-        if call.arguments is not None:
-            draft.content.append(content("/input", call.arguments, as_json=True))
-
-    for interrupt in strands.interrupts(item):
-        if item.full:
-            return
-        draft = item.derive("approval_request", time=item.end)
-        draft.data["approval"] = interrupt.approval
-        if interrupt.call is not None:
-            draft.data["call"] = interrupt.call
-    for asked in agent_framework.requested(item.said):
-        if item.full:
-            return
-        _approval(item.derive("approval_request", time=item.end), asked)
-
-
-def _approval(draft: Draft, told: agent_framework.Approval) -> None:
-    if told.approval is not None:
-        draft.data["approval"] = told.approval
-    if told.call is not None:
-        draft.data["call"] = told.call
-    if told.arguments is not None:
-        draft.content.append(content("/input", told.arguments, as_json=True))
-
-
-def answered_calls(item: Item) -> None:
-    """Answers with which a run went on: decisions about approvals asked for by an earlier one."""
-    for given in agent_framework.answered(item.said):
-        if item.full:
-            return
-        draft = item.derive("approval_decision", time=None if given.approved else item.end)
-        draft.data["decision"] = "approve" if given.approved else "reject"
-        _approval(draft, given)
-    for answer in pydantic_ai.answers(item.said):
-        if item.full:
-            return
-        draft = item.derive("approval_decision", time=item.end)
-        draft.data["approval"] = draft.data["call"] = answer.call
-        if answer.denied:
-            draft.data["decision"] = "reject"
-            if answer.text is not None:
-                draft.content.append(content("/reason", answer.text))
-    for approval in strands.answered(item):
-        if item.full:
-            return
-        item.derive("approval_decision").data["approval"] = approval
-    resumed_graphs(item)
-
-
-def resumed_graphs(item: Item) -> None:
-    """The answers with which a graph was resumed, which may be an agent's or any other's."""
-    for resumed in langgraph.resumed(item.said):
-        if item.full:
-            return
-        draft = item.derive("approval_decision")
-        if resumed.approval is not None:
-            draft.data["approval"] = resumed.approval
-        if resumed.decision is not None:
-            draft.data["decision"] = resumed.decision
-        draft.content.append(content("/reason", Json(resumed.answer)))
-        if resumed.edited:  # only an edit has arguments of its own
-            draft.content.append(content("/input", Json(resumed.edited)))
-        if resumed.decision == "edit":
-            override = item.derive("human_override")
-            override.data["of"] = draft.id
-            override.content.append(content("/after", Json(resumed.answer)))
-
-
 def retries(item: Item) -> None:
     """Why output or a call was asked for again: the check that failed, and the retry where there was one more."""
     said = item.said
@@ -223,32 +112,54 @@ def retries(item: Item) -> None:
             again.data.update(of=item.id, attempt=attempt, cause=cause)
 
 
-def routing(item: Item) -> None:
-    """Where a graph's node went next."""
-    for goto in item.said.first(names.GOTO, forms.names) or ():
-        if item.full:
-            return
-        item.derive("routing_decision").data["chosen"] = goto
+def beside(item: Item, own_kind: str) -> None:
+    """Verdicts and evaluations that a span of another kind carries."""
+    attributes = item.said.attributes
+    if own_kind != "policy_decision" and not attributes.keys().isdisjoint(_VERDICTS_SAID):
+        draft = item.derive("policy_decision")
+        for member, source in (("rule", names.GUARDRAIL), ("policy", names.POLICY), ("decided_by", names.DECIDED_BY)):
+            value = item.said.first(source, forms.name)
+            if value is not None:
+                draft.data[member] = value
+        draft.data["decision"] = _decision(item.said)
+    if own_kind != "validator" and not attributes.keys().isdisjoint(_EVALUATIONS_SAID):
+        evaluate(item.said, item.derive("validator"))
+    if _is_human(attributes.get("annotation.annotator_kind")) or _is_human(attributes.get("evaluation.annotator_kind")):
+        _override(item, item.parent or item.id if own_kind == "validator" else item.id, _flat(attributes))
 
 
 def feedback(item: Item) -> None:
-    """What people and evaluators said of the span afterwards: a person's is an override, any other a validator."""
-    for told in openinference.feedback(item.said):
-        if item.full:
-            return
-        kind = told.get("annotator_kind")
-        if type(kind) is str and kind.upper() == "HUMAN":
-            draft = item.derive("human_override")
-            draft.data["of"] = item.id
-            draft.content.append(content("/after", told))
+    """What people and evaluators said of the span afterwards, in lists: a person's is an override, any other a
+    validator. What would be too much stays for /raw."""
+    told = openinference.feedback(item.said)
+    if len(told) > FEEDBACK_MAX:
+        return
+    openinference.take_feedback(item.said)
+    for one in told:
+        if _is_human(one.get("annotator_kind")):
+            _override(item, item.id, one)
             continue
         draft = item.derive("validator")
-        rule, result = forms.name(told.get("name")), _result(told.get("label"))
+        rule, result = forms.name(one.get("name")), _result(one.get("label"))
         if rule is not None:
             draft.data["rule"] = rule
         if result is not None:
             draft.data["result"] = result
-        draft.content.append(content("/found", told))
+        draft.content.append(content("/found", one))
+
+
+def _override(item: Item, of: str, said: Mapping[str, Any]) -> None:
+    draft = item.derive("human_override")
+    draft.data["of"] = of
+    draft.content.append(content("/after", dict(said)))
+
+
+def _flat(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if name.startswith(("annotation.", "evaluation."))}
+
+
+def _is_human(kind: Any) -> bool:
+    return type(kind) is str and kind.upper() == "HUMAN"
 
 
 def _verdict(value: Any) -> str | None:

@@ -9,10 +9,10 @@ from typing import Any, Final
 import orjson
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from ingest.otlp.mapping import calls, conventions, direct, errors, gaps, judgements, runs
+from ingest.otlp.mapping import approvals, calls, conventions, direct, errors, gaps, judgements, runs
 from ingest.otlp.mapping.anyvalue import json_text, read_attributes, unknown_fields
 from ingest.otlp.mapping.classify import Role, classify
-from ingest.otlp.mapping.conventions import genai, google_adk, pydantic_ai
+from ingest.otlp.mapping.conventions import genai
 from ingest.otlp.mapping.events import SpanEvent, raw_events, read_events
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.origin import Origin
@@ -27,7 +27,6 @@ _NO_SPAN: Final = bytes(8)
 _DROPPED: Final = ("dropped_attributes_count", "dropped_events_count", "dropped_links_count")
 _LEAVES: Final[dict[Role, Callable[[Item], Draft]]] = {
     "model_call": calls.model_call,
-    "tool_call": calls.tool_call,
     "retrieval": calls.retrieval,
     "policy_decision": judgements.policy_decision,
     "validator": judgements.validator,
@@ -98,10 +97,8 @@ def _own(item: Item, role: Role) -> Draft:
     if told is not None:
         said.used.add(direct.KIND)
         own = item.draft(told)
-    elif role == "tool_call" and _asks_approval(said):
-        own = judgements.approval_of_span(item, None)
-    elif role == "tool_call" and google_adk.confirmation(said) == "rejected":
-        own = judgements.approval_of_span(item, "reject")
+    elif role == "tool_call":
+        own = approvals.of_tool(item) or calls.tool_call(item)
     elif role in _LEAVES:
         own = _LEAVES[role](item)
     elif role in ("memory_read", "memory_write", "memory_delete"):
@@ -117,23 +114,20 @@ def _own(item: Item, role: Role) -> Draft:
     return own
 
 
-def _asks_approval(said: Said) -> bool:
-    return said.attributes.get(pydantic_ai.DEFERRAL) == "ApprovalRequired" or google_adk.confirmation(said) == "asked"
-
-
 def _derive(item: Item, role: Role, own: Draft, failures: list[SpanEvent], interrupted: list[SpanEvent]) -> None:
     """What follows from the span besides its own kind."""
     if item.is_root and own.kind != "run_started" and (own.kind == "run_finished" or runs.has_envelope(item)):
         runs.run_started(item)
     if role == "agent" or role == "workflow":
-        judgements.answered_calls(item)
-        judgements.deferred_calls(item)
+        approvals.answered_calls(item)
+        approvals.deferred_calls(item)
     else:
-        judgements.resumed_graphs(item)
+        approvals.resumed_graphs(item)
     errors.interrupts(item, interrupted)
     errors.errors(item, failures)
     judgements.retries(item)
-    judgements.routing(item)
+    approvals.routing(item)
+    judgements.beside(item, own.kind)
     judgements.feedback(item)
     for event in item.events:
         _event(item, event)

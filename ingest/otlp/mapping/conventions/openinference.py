@@ -21,6 +21,7 @@ _METADATA: Final = (
     "ls_retriever_name",
 )
 _PARAMETERS: Final = ("model", "model_name")
+_FEEDBACK: Final = (("<annotations.N>", "annotation"), ("<evaluations.N>", "evaluation"))
 _FIRST_TOKEN: Final = "First Token Stream Event"  # noqa: S105 - the name of a span event
 
 
@@ -52,12 +53,17 @@ def feedback(said: Said) -> list[dict[str, Any]]:
     They come as flattened lists (`annotations.0.annotation.name`).
     """
     found: list[dict[str, Any]] = []
-    for list_name, item_name in (("<annotations.N>", "annotation"), ("<evaluations.N>", "evaluation")):
+    for list_name, item_name in _FEEDBACK:
         items = said.more.get(list_name)
         if type(items) is list:
             found += [told for item in items if type(item) is dict and type(told := item.get(item_name)) is dict]
-            said.used.update(said.behind[list_name])
     return found
+
+
+def take_feedback(said: Said) -> None:
+    """Count what `feedback` found as used."""
+    for list_name, _ in _FEEDBACK:
+        said.used.update(said.behind.get(list_name, ()))
 
 
 def _members(said: Said, attribute: str, names: tuple[str, ...]) -> None:
