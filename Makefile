@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 NAME   ?= all
 SIZE   ?= full
+# Test processes side by side, each with servers of its own; most of a test's time is waiting for one.
+TESTERS ?= 2
 UV     := 0.13.8
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url
 
@@ -14,7 +16,7 @@ help:
 	@echo "make demo    an agent's runs end to end on embedded servers, verified, then tampered with and found out"
 	@echo "make test    every test, on real Kafka and Postgres"
 	@echo "make check   format, lint, types, layers"
-	@echo "make bench   [NAME=append|latency|growth|verify] [SIZE=small|full]; results in bench/results/"
+	@echo "make bench   [NAME=append|latency|growth|verify|otlp] [SIZE=small|full]; results in bench/results/"
 
 # uv reads the same lock many times faster; plain pip is the way where uv can't be had.
 $(VENV)/ready: requirements.lock pyproject.toml
@@ -40,7 +42,7 @@ demo: $(VENV)/ready
 	$(BIN)/tally demo
 
 test: $(VENV)/ready $(RUNTIMES)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .
