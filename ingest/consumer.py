@@ -46,7 +46,7 @@ from ledger.keystore import KeyStore
 from ledger.publish import PUBLISH_EVERY_S, publish_heads
 from ledger.seal import Sealer
 
-BATCH_ITEMS_MAX = 2_000
+BATCH_ITEMS_MAX = 4_000  # signatures and statements cost a batch milliseconds, whatever its size
 BATCH_BYTES_MAX = 16 << 20
 BATCH_AGE_S = 0.1
 KAFKA_COMMIT_EVERY_S = 5.0  # only lag tools read it
