@@ -7,22 +7,17 @@ before or with it. What no rule reads is kept in /raw of the span's (or record's
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
 from ingest.otlp.mapping.logs import log_drafts
-from ingest.otlp.mapping.origin import log_bytes, origins, span_bytes
+from ingest.otlp.mapping.origin import Origin, log_bytes, origins, span_bytes
 from ingest.otlp.mapping.spans import span_drafts
 from schemas.errors import Rejection
 from schemas.event import Draft
 
 __all__ = ["Mapped", "map_request"]
-
-Request = ExportTraceServiceRequest | ExportLogsServiceRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +31,21 @@ class Mapped:
 
 
 def map_request(signal: Literal["spans", "logs"], request: Any) -> Iterator[Mapped]:
-    """One `Mapped` per span or log record of the request, in its order."""
+    """One `Mapped` per span or log record of the request, in its order. `request`: an ExportTraceServiceRequest for
+    spans, an ExportLogsServiceRequest for logs."""
     if signal == "spans":
         for container in request.resource_spans:
             for origin, spans in origins(container):
                 for span in spans:
-                    wire = origin.wire(span_bytes(span))
-                    yield _mapped(span_drafts, origin, span, wire)
+                    yield _mapped(span_drafts, origin, span, origin.wire(span_bytes(span)))
     else:
         for container in request.resource_logs:
             for origin, records in origins(container):
                 for record in records:
-                    wire = origin.wire(log_bytes(record))
-                    yield _mapped(log_drafts, origin, record, wire)
+                    yield _mapped(log_drafts, origin, record, origin.wire(log_bytes(record)))
 
 
-def _mapped(drafts_of: Any, origin: Any, record: Any, wire: bytes) -> Mapped:
+def _mapped(drafts_of: Callable[[Origin, Any, bytes], list[Draft]], origin: Origin, record: Any, wire: bytes) -> Mapped:
     try:
         drafts = drafts_of(origin, record, wire)
     except Rejection as refusal:

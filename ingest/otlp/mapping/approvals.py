@@ -86,7 +86,6 @@ def deferred_calls(item: Item) -> None:
             draft.data["call"] = call.call
         if call.arguments is not None:
             draft.content.append(content("/input", call.arguments, as_json=True))
-
     for interrupt in strands.interrupts(item):
         if item.full:
             return
