@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import importlib
 
-NAMES = ("append", "latency", "growth", "verify")
+NAMES = ("append", "latency", "growth", "verify", "otlp")
 
 
 def main() -> None:

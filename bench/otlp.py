@@ -1,0 +1,159 @@
+"""otlp: the gateway alone against the same server that parses and discards; from its topic to recorded; its memory.
+
+The two servers take turns on one Kafka, under the same load of 512 spans in a request. Then a preloaded topic is
+recorded by one consumer, and so are events like those of the append benchmark, on the same servers. Then Kafka is
+frozen under load, and the gateway's memory read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.append import RUNS, TENANTS, consumer_arguments
+from bench.common import PARTITIONS, Result, Stage, child, preload, staged
+from bench.spans import SPANS, request
+from ingest.otlp.forward import TOPICS, Forward
+from ingest.otlp.split import split
+from tallystick.servers import EmbeddedKafka, ensure_topics
+
+SECONDS = {"small": 2.0, "full": 10.0}
+ROUNDS = {"small": 2, "full": 3}
+REQUESTS = {"small": 40, "full": 300}  # preloaded
+EVENTS = {"small": 20_000, "full": 100_000}
+CONNECTIONS = 32
+FROZEN_S = {"small": 6.0, "full": 30.0}
+
+
+async def measure(size: str) -> Result:
+    """The three measurements. Ends the benchmark where anything was refused or is missing."""
+    async with recording() as stage:
+        recorded = await recorded_rate(stage, REQUESTS[size])
+        appended = await append_rate(stage, EVENTS[size])
+    with tempfile.TemporaryDirectory(prefix="tally-bench-", ignore_cleanup_errors=True) as folder:
+        async with EmbeddedKafka(Path(folder)) as kafka:
+            await ensure_topics(kafka.bootstrap)
+            discarding, taking = [], []
+            for _ in range(ROUNDS[size]):
+                discarding.append(await taken(kafka.bootstrap, SECONDS[size], discard=True))
+                taking.append(await taken(kafka.bootstrap, SECONDS[size], discard=False))
+            frozen = await frozen_memory(kafka, FROZEN_S[size])
+    value, floor = (statistics.median(one["spans_per_s"] for one in many) for many in (taking, discarding))
+    return Result(
+        name="otlp",
+        value=value,
+        unit="spans/s",
+        floor=floor,
+        ratio=value / floor,
+        peak_memory_mb=frozen,
+        settings={
+            "spans_of_request": SPANS,
+            "span_bytes": len(request(0)) // SPANS,
+            "attributes": 20,
+            "connections": CONNECTIONS,
+            "flush": "each batch, as the embedded Kafka does",
+            "cpus": os.cpu_count(),
+        },
+        more={
+            "cpu_ms_of_request": statistics.median(one["cpu_ms"] for one in taking),
+            "discarding_cpu_ms_of_request": statistics.median(one["cpu_ms"] for one in discarding),
+            "recorded_spans_per_s": recorded["spans_per_s"],
+            "recorded_entries_of_span": recorded["entries_of_span"],
+            "append_events_per_s": appended,
+            "recorded_to_append": recorded["spans_per_s"] / appended,
+            "memory_mb_while_kafka_is_frozen": frozen,
+        },
+    )
+
+
+@asynccontextmanager
+async def recording() -> AsyncIterator[Stage]:
+    """A ledger with the topics of the gateway and of events."""
+    async with staged(TENANTS) as stage:
+        await ensure_topics(stage.bootstrap, {TOPICS["spans"]: PARTITIONS})
+        yield stage
+
+
+async def recorded_rate(stage: Stage, requests: int) -> dict[str, float]:
+    """Spans a second of one consumer, from requests as the gateway writes them to committed entries."""
+    forward = Forward(stage.bootstrap, delivery_s=60.0)
+    async with forward.running():
+        await forward.started(60)
+        for n in range(requests):
+            await forward.send("spans", split("spans", request(n)).parts(), f"tenant-{n % TENANTS}", "")
+    done = await child("bench.consume", consumer_arguments(stage))
+    spans = requests * SPANS
+    if done["rejected"] or done["entries"] < spans:
+        raise SystemExit(f"otlp: expected {spans} spans recorded, got {done}")
+    return {"spans_per_s": spans / done["seconds"], "entries_of_span": done["entries"] / spans}
+
+
+async def append_rate(stage: Stage, events: int) -> float:
+    """Events a second of one consumer on the same servers, as the append benchmark measures it."""
+    await preload(stage.bootstrap, "tally.events", events, RUNS, TENANTS)
+    done = await child("bench.consume", consumer_arguments(stage))
+    if done["records"] != events or done["rejected"]:
+        raise SystemExit(f"otlp: expected {events} events appended, got {done}")
+    return float(events / done["seconds"])
+
+
+@asynccontextmanager
+async def serving(bootstrap: str, *, discard: bool) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """A gateway in a process of its own, and its port."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.gateway",
+        json.dumps({"discard": discard, "kafka": bootstrap}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    if process.stdout is None:
+        raise SystemExit("otlp: no pipe")
+    yield process, json.loads(await process.stdout.readline())["port"]
+    if process.returncode is None:
+        await used(process)
+
+
+async def used(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    """End a gateway; what it used."""
+    out, _ = await process.communicate(b"\n")
+    return dict(json.loads(out.splitlines()[-1]))
+
+
+async def taken(bootstrap: str, seconds: float, *, discard: bool) -> dict[str, float]:
+    """Spans a second that a server takes, and its processor time."""
+    async with serving(bootstrap, discard=discard) as (process, port):
+        posted = await child("bench.posting", {"port": port, "seconds": seconds, "connections": CONNECTIONS})
+        cost = await used(process)
+    count = posted["statuses"].get("200", 0)
+    if posted["statuses"].keys() != {"200"}:
+        raise SystemExit(f"otlp: expected every request to be taken, got {posted['statuses']}")
+    return {
+        "spans_per_s": count * SPANS / posted["seconds"],
+        "cpu_ms": cost["cpu_seconds"] / count * 1000,
+    }
+
+
+async def frozen_memory(kafka: EmbeddedKafka, seconds: float) -> float:
+    """The most memory, in MB, that a gateway has while Kafka takes nothing and senders don't stop."""
+    async with serving(kafka.bootstrap, discard=False) as (process, port):
+        os.kill(kafka.pid, signal.SIGSTOP)
+        try:
+            posted = await child("bench.posting", {"port": port, "seconds": seconds, "connections": CONNECTIONS * 4})
+        finally:
+            os.kill(kafka.pid, signal.SIGCONT)
+        cost = await used(process)
+    if posted["statuses"].keys() != {"503"}:
+        raise SystemExit(f"otlp: expected every request to be told to come again, got {posted['statuses']}")
+    return float(cost["peak_memory_mb"])
