@@ -139,8 +139,6 @@ class Forward:
             )
             try:
                 await producer.start()
-                for topic in self.topics.values():
-                    await producer.partitions_for(topic)
                 tries = 0
                 self._broken.clear()
                 self._producer = producer
