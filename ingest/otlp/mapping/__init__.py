@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ingest.otlp.mapping.logs import log_drafts
-from ingest.otlp.mapping.origin import Origin, log_bytes, origins, span_bytes
+from ingest.otlp.mapping.normal import normal_span
+from ingest.otlp.mapping.origin import Origin, log_bytes, origins
 from ingest.otlp.mapping.spans import span_drafts
 from schemas.errors import Rejection
 from schemas.event import Draft
@@ -32,12 +33,12 @@ class Mapped:
 
 def map_request(signal: Literal["spans", "logs"], request: Any) -> Iterator[Mapped]:
     """One `Mapped` per span or log record of the request, in its order. `request`: an ExportTraceServiceRequest for
-    spans, an ExportLogsServiceRequest for logs."""
+    spans, an ExportLogsServiceRequest for logs. It is brought into its normal form (see `normal`)."""
     if signal == "spans":
         for container in request.resource_spans:
             for origin, spans in origins(container):
                 for span in spans:
-                    yield _mapped(span_drafts, origin, span, origin.wire(span_bytes(span)))
+                    yield _mapped(span_drafts, origin, span, origin.wire(normal_span(span)))
     else:
         for container in request.resource_logs:
             for origin, records in origins(container):

@@ -125,15 +125,20 @@ def told_by_kind(item: Item) -> None:
 def claimed_cost(item: Item) -> dict[str, str] | None:
     """What the runtime says that it cost. An amount of no known currency stays for /raw."""
     said = item.said
+    claimed: dict[str, str] | None = None
     for name in names.COST:
         amount = forms.decimal(said.get(name))
         if amount is None:
             continue
-        currency = "USD" if name in _USD else said.first(names.COST_CURRENCY, forms.currency)
-        if currency is not None:
-            said.first(names.COST, forms.Equal(forms.decimal, amount))
-            return {"amount": amount, "currency": currency}
-    return None
+        if claimed is None:
+            currency = "USD" if name in _USD else said.first(names.COST_CURRENCY, forms.currency)
+            if currency is None:
+                continue
+            claimed = {"amount": amount, "currency": currency}
+        elif claimed["amount"] != amount:
+            continue
+        said.used.add(name)
+    return claimed
 
 
 def prompt_of(item: Item) -> dict[str, str]:

@@ -14,9 +14,10 @@ from typing import Any
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
 from ingest.otlp.mapping.anyvalue import json_text, read_attributes
+from ingest.otlp.mapping.normal import normal_around, normal_log
 
 _FIRST, _SECOND = b"\x0a", b"\x12"  # the tags of length-delimited fields 1 and 2
 
@@ -62,7 +63,7 @@ def origins(container: Any) -> Iterator[tuple[Origin, Any]]:
         "dropped_attributes_count": resource.dropped_attributes_count,
         "schema_url": container.schema_url,
     }
-    resource_wire = _field(_FIRST, _bytes(resource)) if container.HasField("resource") else b""
+    resource_wire = _around(resource)
     is_spans = isinstance(container, ResourceSpans)
     for scoped in container.scope_spans if is_spans else container.scope_logs:
         scope = scoped.scope
@@ -73,13 +74,9 @@ def origins(container: Any) -> Iterator[tuple[Origin, Any]]:
             _scope_said(scope, scoped.schema_url),
             resource.dropped_attributes_count + scope.dropped_attributes_count,
             resource_wire,
-            _field(_FIRST, _bytes(scope)) if scoped.HasField("scope") else b"",
+            _around(scope),
         )
         yield origin, scoped.spans if is_spans else scoped.log_records
-
-
-def span_bytes(span: Span) -> bytes:
-    return span.SerializeToString(deterministic=True)
 
 
 def log_bytes(record: LogRecord) -> bytes:
@@ -88,12 +85,14 @@ def log_bytes(record: LogRecord) -> bytes:
         told = LogRecord()
         told.CopyFrom(record)
         told.ClearField("observed_time_unix_nano")
-        record = told
-    return record.SerializeToString(deterministic=True)
+        normal_log(record)
+        return normal_log(told)
+    return normal_log(record)
 
 
-def _bytes(message: Resource | InstrumentationScope) -> bytes:
-    return message.SerializeToString(deterministic=True)
+def _around(message: Resource | InstrumentationScope) -> bytes:
+    said = normal_around(message)
+    return _field(_FIRST, said) if said else b""
 
 
 def _scope_said(scope: InstrumentationScope, schema_url: str) -> dict[str, Any]:

@@ -53,20 +53,18 @@ class Said:
         if attributes.keys().isdisjoint(names) and (not more or more.keys().isdisjoint(names)):
             return None  # most names of most fields: asked at once
         found: T | None = None
+        used = self.used
         for name in names:
-            if name in attributes:
-                value = form(attributes[name])
-            elif name in more:
-                value = form(more[name])
-            else:
+            told = name in attributes
+            if not told and name not in more:
                 continue
-            if value is None:
+            value = form(attributes[name] if told else more[name])
+            if value is None or (found is not None and value != found):
                 continue
-            if found is None:
-                found = value
-            elif value != found:
-                continue
-            self._use(name)
+            found = value
+            used.add(name)
+            if not told and name in self.behind:
+                used.update(self.behind[name])
         return found
 
     def peek(self, names: Iterable[str], form: Form[T]) -> T | None:
