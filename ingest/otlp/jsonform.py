@@ -32,7 +32,8 @@ PIECE_BYTES_MAX: Final = 4 * 1024 * 1024  # of a record, a resource or a scope: 
 DEPTH_MAX: Final = 90  # messages in each other; what passes here passes protobuf's own limit of 100
 
 _HEX: Final = frozenset({"trace_id", "span_id", "parent_span_id"})
-_LISTS: Final = ("resource_spans", "resource_logs", "scope_spans", "scope_logs", "spans", "log_records")
+_RESOURCES: Final = ("resource_spans", "resource_logs", "resource_metrics")
+_LISTS: Final = (*_RESOURCES, "scope_spans", "scope_logs", "spans", "log_records")
 _LEVEL_MEMBERS: Final = (*_LISTS, "resource", "scope", "schema_url")
 
 
@@ -69,7 +70,12 @@ class _Conversion:
     def run(self, body: bytes | bytearray) -> Converted:
         form = self._form
         out = bytearray()
-        for resource in self._elements(_level(body), form.resources):
+        level = _level(body)
+        if _is_empty(_member(level, form.resources)) and not all(
+            _is_empty(_member(level, name)) for name in _RESOURCES
+        ):
+            raise Refused("not_otlp", f"no {form.resources} in it, but what another signal's requests hold")
+        for resource in self._elements(level, form.resources):
             _put(out, 1, self._resource(resource))
         return Converted(out, self._lost)
 
@@ -148,6 +154,10 @@ def _is_null(text: msgspec.Raw) -> bool:
     return bytes(memoryview(text)[:4]) == b"null"
 
 
+def _is_empty(text: msgspec.Raw) -> bool:
+    return _is_null(text) or _EMPTY.fullmatch(memoryview(text)) is not None
+
+
 def _put(out: bytearray, number: int, payload: bytes | bytearray) -> None:
     out += delimited(number, len(payload))
     out += payload
@@ -155,12 +165,17 @@ def _put(out: bytearray, number: int, payload: bytes | bytearray) -> None:
 
 def _built(text: msgspec.Raw, form: type[Message]) -> bytes:
     message = form()
-    value = orjson.loads(memoryview(text))
+    value = orjson.loads(_MINUS_ZERO.sub(rb"\1.0", bytes(memoryview(text))))
     if type(value) is not dict:
         raise Refused("not_otlp", f"{form.DESCRIPTOR.name}: expected an object")
     _fill(message, value, 0)
     return message.SerializeToString()
 
+
+_EMPTY: Final = re.compile(rb"\[\s*\]")
+# Read as an integer, it would be another number than in protobuf. No text within a string has this form: its quotes are
+# escaped.
+_MINUS_ZERO: Final = re.compile(rb'("double(?:V|_v)alue"\s*:\s*-0)(?![0-9.eE])')
 
 _Put = Callable[[Message, Any, int], None]
 

@@ -186,10 +186,33 @@ class _Splitting:
             else:
                 own.append((begin, stop))
         own, own_bytes = _joined(own)
-        tenant, run = self._said(own, own_bytes)
+        try:
+            tenant, run = self._said(own, own_bytes)
+        except DecodeError:  # another process's resource may stand beside it: its own records only are broken
+            before = self._split.records
+            for scope_start, scope_end in scopes:
+                self._broken_scope(scope_start, scope_end, own, own_bytes)
+            if self._split.records == before:
+                raise  # nothing of it would be on record
+            return
         named = self._names.setdefault(tenant, len(self._names))
         for scope_start, scope_end in scopes:
             self._scope(scope_start, scope_end, own, own_bytes, named, tenant, run)
+
+    def _broken_scope(self, start: int, end: int, resource: list[_Piece], resource_bytes: int) -> None:
+        """Each record alone, with the resource that can't be read."""
+        own, records = self._parted(start, end)
+        own, own_bytes = _joined(own)
+        self._split._scopes.append(_Scope(resource, resource_bytes, own, own_bytes, -1, None, None))
+        self._split.records += len(records)
+        around = resource_bytes + own_bytes + FRAME_BYTES
+        for record in records:
+            size = around + record[1] - record[0]
+            if size > self._max:
+                self._add_oversized(record, size)
+                continue
+            self._split.broken += 1
+            self._add_alone(len(self._split._scopes) - 1, record, None, False, size)
 
     def _said(self, own: list[_Piece], own_bytes: int) -> tuple[str | None, bytes | None]:
         """The tenant and the run that a resource names. One that fits no part says nothing: it is not parsed."""
