@@ -27,8 +27,8 @@ from ingest.errors import Refused
 from ingest.otlp.forms import Form
 from ingest.otlp.framing import delimited
 
-OBJECTS_MAX: Final = 4_000_000  # in the text, its strings included: each takes 24 bytes while they are counted
-PIECE_BYTES_MAX: Final = 4 * 1024 * 1024  # of a record, a resource or a scope: building it takes twenty times as much
+OBJECTS_MAX: Final = 3_000_000  # in the text, its strings included: each takes 24 bytes while they are counted
+PIECE_BYTES_MAX: Final = 2 * 1024 * 1024  # of a record, a resource or a scope: building it takes up to 45 times as much
 DEPTH_MAX: Final = 90  # messages in each other; what passes here passes protobuf's own limit of 100
 
 _HEX: Final = frozenset({"trace_id", "span_id", "parent_span_id"})

@@ -25,6 +25,7 @@ from ingest.otlp.wire import PARTS_MAX, Encoding, Signal
 UNDECIDED_BYTES_MAX: Final = 64 * 1024 * 1024  # of all bodies; one of the largest size fits
 INLINE_BYTES_MAX: Final = 2 * 1024 * 1024  # read in a few milliseconds
 INLINE_JSON_BYTES_MAX: Final = 64 * 1024
+LARGE_AT_ONCE: Final = 1  # of the others: it may take 100 MB for a moment
 
 T = TypeVar("T")
 
@@ -51,6 +52,7 @@ class Receiver:
     default_tenant: str
     budget: Budget = field(default_factory=lambda: Budget(UNDECIDED_BYTES_MAX))
     counts: Counts = field(default_factory=Counts)
+    _large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
 
     def admit(self, authorization: str | None, signal: Signal | None) -> str | None:
         """Whose a sender is, if it proved it, before its body is read. `signal`: None for metrics. Raises Failure."""
@@ -62,7 +64,7 @@ class Receiver:
     async def take(self, signal: Signal, body: bytearray, encoding: Encoding, tenant: str | None) -> Answer:
         """The answer to a request, once Kafka has it. Raises Failure."""
         inline = len(body) <= (INLINE_BYTES_MAX if encoding == "proto" else INLINE_JSON_BYTES_MAX)
-        cut, lost = await _run(inline, lambda: _cut(signal, body, encoding))
+        cut, lost = await self._run(inline, lambda: _cut(signal, body, encoding))
         await self.forward.send(signal, cut.parts(), tenant, self.default_tenant)
         answer = answer_of(signal, cut, lost, RECORD_BYTES_MAX)
         self.counts.requests += 1
@@ -75,10 +77,19 @@ class Receiver:
 
     async def take_metrics(self, body: bytearray, encoding: Encoding) -> Answer:
         """The answer to metrics, which are only counted. Raises Failure."""
-        points = await _run(len(body) <= INLINE_JSON_BYTES_MAX, lambda: count_points(body, encoding))
+        points = await self._run(len(body) <= INLINE_JSON_BYTES_MAX, lambda: count_points(body, encoding))
         self.counts.requests += 1
         self.counts.data_points += points
         return Answer("metrics", 0, METRICS_WARNING if points else "")
+
+    async def _run(self, inline: bool, work: Callable[[], T]) -> T:
+        try:
+            if inline:
+                return work()
+            async with self._large:
+                return await asyncio.to_thread(work)
+        except Refused as refused:
+            raise Failure.of(refused) from refused
 
     def count(self, failure: Failure) -> None:
         """Count a request that was not taken."""
@@ -86,13 +97,6 @@ class Receiver:
             self.counts.refused += 1
         else:
             self.counts.wrong += 1
-
-
-async def _run(inline: bool, work: Callable[[], T]) -> T:
-    try:
-        return work() if inline else await asyncio.to_thread(work)
-    except Refused as refused:
-        raise Failure.of(refused) from refused
 
 
 def _cut(signal: Signal, body: bytearray, encoding: Encoding) -> tuple[Split, int]:

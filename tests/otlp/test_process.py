@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ from tallystick.otlp import gateway
 from tallystick.servers import ensure_topics, ports
 from tallystick.settings import Settings
 from tests.cli.tally import Tally
-from tests.otlp.gateways import ANYWHERE, Sender, Topics, one_span
+from tests.otlp.gateways import ANYWHERE, JSON, PROTO, Sender, Topics, one_span
 from tests.support.servers import PrivateKafka, run
 
 TRACES = "/v1/traces"
@@ -130,6 +131,30 @@ async def test_memory_stays_bounded_while_kafka_takes_nothing(freezing: PrivateK
         while (await sender.post(TRACES, one_span(2))).status != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         assert memory_mb(gate) < MEMORY_MB_MAX
+
+
+BOMBS = {
+    "lists": b'{"resourceSpans":[{"scopeSpans":[{"spans":['
+    + b",".join([b'{"x":[' + b"[]," * 650_000 + b"[]]}"] * 8)
+    + b"]}]}]}",
+    "objects": b'{"resourceSpans":[' + b"{}," * 2_990_000 + b"{}]}",
+    "attributes": b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[' + b"{}," * 650_000 + b"{}]}]}]}]}",
+    "resource": one_span(1, size=850_000) * 70,
+}
+
+
+@pytest.mark.timeout(120)
+async def test_memory_stays_bounded_under_bombs(kafka: str, tmp_path: Path) -> None:
+    async with process(kafka, tmp_path) as (gate, sender):
+        posts = [
+            sender.post(TRACES, gzip.compress(body, 1), PROTO if name == "resource" else JSON, content_encoding="gzip")
+            for name, body in BOMBS.items()
+            for _ in range(2)
+        ]
+        statuses = {answer.status for answer in await asyncio.gather(*posts)}
+        assert statuses <= {200, 400, 413, 503}
+        assert memory_mb(gate) < MEMORY_MB_MAX
+        assert (await sender.post(TRACES, one_span(2))).status == 200
 
 
 async def test_kill_9_loses_nothing_that_was_acknowledged(kafka: str, tmp_path: Path) -> None:
