@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = Path(sys.prefix) / "runtimes"
 AT_ONCE = 2
 PLAY_S = 150.0  # it takes 2 to 5 s; on a busy machine longer
+EXPORT_S = "60"  # of one request, by the exporter; by default it gives up after 10 s
 
 ENVIRONMENT_OF = {
     "pydantic_ai": "shared",
@@ -90,6 +91,7 @@ def play(app: str, protocol: str, endpoint: str, *scenarios: str, attributes: st
     told_where = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_EXPORTER_OTLP_TIMEOUT": EXPORT_S,
         "OTEL_RESOURCE_ATTRIBUTES": attributes,
     }
     done = subprocess.run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from schemas.ids import span_id
 from tests.runtimes.playing import Happened, Played
 
 ARRIVE_S = 90.0
+
+_COUNTS = ("events", "appended", "duplicates", "conflicts", "rejected")
 
 Entries = dict[str, list[tuple[int, Leaf]]]
 
@@ -77,61 +79,46 @@ class Record:
 
 
 def read(url: str, played: dict[tuple[str, str], Played]) -> Record:
-    """Wait until every span sent is on the record, and sent again, and read it all."""
+    """Wait until everything sent is on the record, and was taken in again, and read it all."""
     traces = {trace for one in played.values() for happened in one.scenarios.values() for trace in happened.traces}
-    sent = 2 * sum(one.spans() + one.logs() for one in played.values())
-    with psycopg.connect(url, autocommit=True) as conn:
-        _wait_for(conn, played.values(), sent)
-        of_runs: Entries = {trace: [] for trace in traces}
-        for index, leaf in _leaves(conn):
-            if leaf.run in of_runs:
-                of_runs[leaf.run].append((index, leaf))
-        return Record(played, of_runs, _intake(conn))
+    of_runs: Entries = {trace: [] for trace in traces}
+    leaves = _wait_for(url, list(played.values()))
+    for index, leaf in leaves:
+        if leaf.run in of_runs:
+            of_runs[leaf.run].append((index, leaf))
+    return Record(played, of_runs, _intake(leaves))
 
 
-def read_run(url: str, run: str, played: Iterable[Played]) -> list[tuple[int, Leaf]]:
-    """Wait until every span sent is on the record, and read one run."""
-    with psycopg.connect(url, autocommit=True) as conn:
-        _wait_for(conn, played, 0)
-        return [(index, leaf) for index, leaf in _leaves(conn) if leaf.run == run]
+def read_run(url: str, run: str, played: list[Played]) -> list[tuple[int, Leaf]]:
+    """Wait until everything sent is on the record, and was taken in again, and read one run."""
+    return [(index, leaf) for index, leaf in _wait_for(url, played) if leaf.run == run]
 
 
-def _wait_for(conn: psycopg.Connection[Any], played: Iterable[Played], events: int) -> None:
-    """Until every span of these plays has its entry, and this many events were taken in, each of them twice."""
-    ids = [
-        span_id(trace, span)
-        for one in played
-        for happened in one.scenarios.values()
-        for trace, spans in happened.traces.items()
-        for span in spans
-    ]
+def _wait_for(url: str, played: list[Played]) -> list[tuple[int, Leaf]]:
+    """All leaves, once each span and log record of these plays has its entry and each event was seen again."""
+    scenarios = [happened for one in played for happened in one.scenarios.values()]
+    spans = {
+        span_id(trace, span) for happened in scenarios for trace, ended in happened.traces.items() for span in ended
+    }
+    logs = sum(happened.logs for happened in scenarios)
     deadline = time.monotonic() + ARRIVE_S
-    while not (_all_there(conn, ids) and (intake := _intake(conn))["events"] >= events and _is_even(intake)):
-        assert time.monotonic() < deadline, f"{len(ids)} spans sent, {events} events, {_intake(conn)} recorded"
-        time.sleep(0.2)
+    with psycopg.connect(url, autocommit=True) as conn:
+        while True:
+            rows = conn.execute("SELECT index, leaf FROM entries WHERE kind IS NOT NULL ORDER BY log, index")
+            leaves = [(index, parse_leaf(stored)) for index, stored in rows]
+            missing = len(spans - {leaf.id for _, leaf in leaves})
+            logs_there = sum(1 for _, leaf in leaves if leaf.data.get("from") == "log")
+            intake = _intake(leaves)
+            if not missing and logs_there >= logs and intake["duplicates"] >= intake["appended"]:
+                return leaves
+            assert time.monotonic() < deadline, f"{missing} spans missing, {logs_there} of {logs} logs, {intake}"
+            time.sleep(0.2)
 
 
-def _leaves(conn: psycopg.Connection[Any]) -> Iterator[tuple[int, Leaf]]:
-    for index, stored in conn.execute("SELECT index, leaf FROM entries WHERE kind IS NOT NULL ORDER BY log, index"):
-        yield index, parse_leaf(stored)
-
-
-def _all_there(conn: psycopg.Connection[Any], ids: Iterable[str]) -> bool:
-    wanted = list(ids)
-    row = conn.execute("SELECT count(*) FROM entries WHERE id = ANY(%s::uuid[])", (wanted,)).fetchone()
-    return row is not None and row[0] == len(wanted)
-
-
-def _intake(conn: psycopg.Connection[Any]) -> Counter[str]:
+def _intake(leaves: Iterable[tuple[int, Leaf]]) -> Counter[str]:
+    """What the ledger says that it took in, and what it did with it."""
     said: Counter[str] = Counter()
-    for (stored,) in conn.execute("SELECT leaf FROM entries WHERE kind = 'intake'"):
-        said.update({name: value for name, value in parse_leaf(stored).data.items() if name in _COUNTS})
+    for _, leaf in leaves:
+        if leaf.kind == "intake":
+            said.update({name: leaf.data[name] for name in _COUNTS})
     return said
-
-
-_COUNTS = ("events", "appended", "duplicates", "conflicts", "rejected")
-
-
-def _is_even(intake: Counter[str]) -> bool:
-    """Whether everything came as often as it was sent: each event twice."""
-    return intake["duplicates"] == intake["appended"]

@@ -26,6 +26,7 @@ from tests.runtimes.apps.telemetry import exporters, send_otlp
 Scenario = Callable[[], Any]
 
 OUT_OF_ORDER = "is out of order"
+FLUSH_MS = 60_000
 
 _scenarios: dict[str, Scenario] = {}
 _happened: dict[str, dict[str, Any]] = {}
@@ -103,15 +104,10 @@ def main(service: str, instrument: Callable[[Any], None], *packages: str) -> Non
     instrument(tracers)
     for name in asked.scenarios or _scenarios:
         _run(name)
-    tracers.force_flush()
-    loggers.force_flush()
+    tracers.force_flush(FLUSH_MS)
+    loggers.force_flush(FLUSH_MS)
     if asked.twice:
-        spans, logs = exporters()
-        spans.export(sent.spans)
-        if sent.logs:
-            logs.export(sent.logs)
-        spans.shutdown()
-        logs.shutdown()
+        _send_again(sent)
     sys.stdout.write(
         json.dumps(
             {
@@ -123,6 +119,15 @@ def main(service: str, instrument: Callable[[Any], None], *packages: str) -> Non
     )
     tracers.shutdown()
     loggers.shutdown()
+
+
+def _send_again(sent: _Sent) -> None:
+    spans, logs = exporters()
+    results = [spans.export(sent.spans), *([logs.export(sent.logs)] if sent.logs else [])]
+    spans.shutdown()
+    logs.shutdown()
+    if any(result.name != "SUCCESS" for result in results):
+        sys.exit(f"not everything was taken: {results}")
 
 
 def _run(name: str) -> None:
