@@ -1,4 +1,4 @@
-"""A child: the gateway alone in a process of its own, or the same server with everything after parsing left out.
+"""A child: the gateway alone in a process of its own, or the same server without what comes after parsing, or cutting.
 
 It says its port as soon as it listens, and, told to end by a line on standard input, what it used.
 """
@@ -14,6 +14,7 @@ from bench.common import cpu_seconds, peak_memory_mb
 from ingest.otlp import gateway, receiver
 from ingest.otlp.address import Address
 from ingest.otlp.answers import Answer
+from ingest.otlp.split import split
 from ingest.otlp.wire import Encoding, Signal, parse
 
 
@@ -25,10 +26,21 @@ class Discarding(receiver.Receiver):
         return Answer(signal)
 
 
+class Cutting(receiver.Receiver):
+    """Does all that the gateway does but for sending it."""
+
+    async def take(self, signal: Signal, body: bytearray, encoding: Encoding, tenant: str | None) -> Answer:
+        for _ in split(signal, body).parts():
+            pass
+        return Answer(signal)
+
+
+RECEIVERS = {"parse": Discarding, "cut": Cutting, "send": receiver.Receiver}
+
+
 async def serve(arguments: dict[str, Any]) -> None:
     """Serve until a line comes."""
-    if arguments["discard"]:
-        gateway.Receiver = Discarding  # type: ignore[misc]
+    gateway.Receiver = RECEIVERS[arguments["until"]]  # type: ignore[misc]
     anywhere = Address("127.0.0.1", 0)
     async with gateway.serving(gateway.GatewayConfig(anywhere, anywhere, arguments["kafka"])) as served:
         if not await served.forward.started(30):

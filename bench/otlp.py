@@ -1,8 +1,8 @@
 """otlp: the gateway alone against the same server that parses and discards; from its topic to recorded; its memory.
 
-The two servers take turns on one Kafka, under the same load of 512 spans in a request. Then a preloaded topic is
-recorded by one consumer, and so are events like those of the append benchmark, on the same servers. Then Kafka is
-frozen under load, and the gateway's memory read.
+A preloaded topic is recorded by one consumer, and so are events like those of the append benchmark, on the same
+servers. Then three servers take turns on one Kafka, under the same load of 512 spans a request: one that only parses,
+one that also cuts requests into parts, and the gateway. Then Kafka is frozen under load, and the gateway's memory read.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ingest.otlp.forward import TOPICS, Forward
 from ingest.otlp.split import split
 from tallystick.servers import EmbeddedKafka, ensure_topics
 
-SECONDS = {"small": 2.0, "full": 10.0}
-ROUNDS = {"small": 2, "full": 3}
-REQUESTS = {"small": 40, "full": 300}  # preloaded
-EVENTS = {"small": 20_000, "full": 100_000}
+SECONDS = {"small": 2.5, "full": 10.0}
+ROUNDS = {"small": 1, "full": 3}
+REQUESTS = {"small": 30, "full": 300}  # preloaded
+EVENTS = {"small": 15_000, "full": 100_000}
 CONNECTIONS = 32
-FROZEN_S = {"small": 6.0, "full": 30.0}
+FROZEN_S = {"small": 5.0, "full": 30.0}
 
 
 async def measure(size: str) -> Result:
@@ -43,18 +43,19 @@ async def measure(size: str) -> Result:
     with tempfile.TemporaryDirectory(prefix="tally-bench-", ignore_cleanup_errors=True) as folder:
         async with EmbeddedKafka(Path(folder)) as kafka:
             await ensure_topics(kafka.bootstrap)
-            discarding, taking = [], []
+            rounds: dict[str, list[dict[str, float]]] = {until: [] for until in ("parse", "cut", "send")}
             for _ in range(ROUNDS[size]):
-                discarding.append(await taken(kafka.bootstrap, SECONDS[size], discard=True))
-                taking.append(await taken(kafka.bootstrap, SECONDS[size], discard=False))
+                for until, done in rounds.items():
+                    done.append(await taken(kafka.bootstrap, SECONDS[size], until))
             frozen = await frozen_memory(kafka, FROZEN_S[size])
-    value, floor = (statistics.median(one["spans_per_s"] for one in many) for many in (taking, discarding))
+    rate = {until: statistics.median(one["spans_per_s"] for one in done) for until, done in rounds.items()}
+    cpu = {until: statistics.median(one["cpu_ms"] for one in done) for until, done in rounds.items()}
     return Result(
         name="otlp",
-        value=value,
+        value=rate["send"],
         unit="spans/s",
-        floor=floor,
-        ratio=value / floor,
+        floor=rate["parse"],
+        ratio=rate["send"] / rate["parse"],
         peak_memory_mb=frozen,
         settings={
             "spans_of_request": SPANS,
@@ -65,8 +66,11 @@ async def measure(size: str) -> Result:
             "cpus": os.cpu_count(),
         },
         more={
-            "cpu_ms_of_request": statistics.median(one["cpu_ms"] for one in taking),
-            "discarding_cpu_ms_of_request": statistics.median(one["cpu_ms"] for one in discarding),
+            "cutting_and_discarding_spans_per_s": rate["cut"],
+            "ratio_to_cutting_and_discarding": rate["send"] / rate["cut"],
+            "cpu_ms_of_request": cpu["send"],
+            "cutting_cpu_ms_of_request": cpu["cut"],
+            "parsing_cpu_ms_of_request": cpu["parse"],
             "recorded_spans_per_s": recorded["spans_per_s"],
             "recorded_entries_of_span": recorded["entries_of_span"],
             "append_events_per_s": appended,
@@ -108,13 +112,13 @@ async def append_rate(stage: Stage, events: int) -> float:
 
 
 @asynccontextmanager
-async def serving(bootstrap: str, *, discard: bool) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
-    """A gateway in a process of its own, and its port."""
+async def serving(bootstrap: str, until: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """A server in a process of its own that goes that far (bench.gateway), and its port."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "bench.gateway",
-        json.dumps({"discard": discard, "kafka": bootstrap}),
+        json.dumps({"until": until, "kafka": bootstrap}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -131,9 +135,9 @@ async def used(process: asyncio.subprocess.Process) -> dict[str, Any]:
     return dict(json.loads(out.splitlines()[-1]))
 
 
-async def taken(bootstrap: str, seconds: float, *, discard: bool) -> dict[str, float]:
+async def taken(bootstrap: str, seconds: float, until: str) -> dict[str, float]:
     """Spans a second that a server takes, and its processor time."""
-    async with serving(bootstrap, discard=discard) as (process, port):
+    async with serving(bootstrap, until) as (process, port):
         posted = await child("bench.posting", {"port": port, "seconds": seconds, "connections": CONNECTIONS})
         cost = await used(process)
     count = posted["statuses"].get("200", 0)
@@ -147,7 +151,7 @@ async def taken(bootstrap: str, seconds: float, *, discard: bool) -> dict[str, f
 
 async def frozen_memory(kafka: EmbeddedKafka, seconds: float) -> float:
     """The most memory, in MB, that a gateway has while Kafka takes nothing and senders don't stop."""
-    async with serving(kafka.bootstrap, discard=False) as (process, port):
+    async with serving(kafka.bootstrap, "send") as (process, port):
         os.kill(kafka.pid, signal.SIGSTOP)
         try:
             posted = await child("bench.posting", {"port": port, "seconds": seconds, "connections": CONNECTIONS * 4})
