@@ -20,6 +20,7 @@ Why = Literal[
     "error_above",
     "same_approval",
     "same_decision",
+    "same_answer",
     "handoff",
     "inner_agent",
     "agent_as_tool",

@@ -7,11 +7,12 @@ from typing import Final
 
 from projections.reading import text
 from projections.steps.merging import Merging, Why, alive, groups
-from projections.steps.told import FROM_OTLP, Told
+from projections.steps.told import FROM_OTLP, Told, approval_of
 
 _ANY: Final = ""  # the class of every error, beside its own: no class is empty
 # What tells most of an error comes first: the exception that was recorded, a log of it, the status of the span.
 _MOST_TELLING: Final = {"span_event": 0, "log": 1, "span": 2}
+_DISTINCT: Final = ("arguments", "reviewer")  # another of these is another question, or another answer
 
 
 def errors(told: Told, merging: Merging) -> None:
@@ -110,6 +111,7 @@ def approval_requests(told: Told, merging: Merging) -> None:
     for same in _of_one_approval(told, merging, "approval_request", ()):
         ranked = sorted(same, key=lambda at: (not _is_event(told, at), -told.depth(at), at))
         _merge_what_fits(told, merging, ranked, "same_approval")
+    _named_by_their_call(told, merging, "approval_request", "same_approval")
 
 
 def approval_decisions(told: Told, merging: Merging) -> None:
@@ -117,6 +119,54 @@ def approval_decisions(told: Told, merging: Merging) -> None:
     for same in _of_one_approval(told, merging, "approval_decision", ("decision",)):
         ranked = sorted(same, key=lambda at: ("reviewer" not in told.data(at), not _is_event(told, at), at))
         _merge_what_fits(told, merging, ranked, "same_decision")
+    _named_by_their_call(told, merging, "approval_decision", "same_decision")
+    _undecided(told, merging)
+
+
+def _named_by_their_call(told: Told, merging: Merging, kind: str, why: Why) -> None:
+    """What a convention tells of an approval that it has no id for stands under the call's: it is the one of that call
+    that has an id, and says the same."""
+    named: dict[str, list[int]] = {}
+    unnamed: list[tuple[str, int]] = []
+    for at in alive(told, merging, kind):
+        approval, call = approval_of(told.entries[at].leaf)
+        if approval is not None and call is not None:
+            named.setdefault(call, []).append(at)
+        elif approval is None and call is not None and not _is_event(told, at):
+            unnamed.append((call, at))
+    for call, at in unnamed:
+        fits = (other for other in named.get(call, ()) if _says_the_same(told, at, other, "decision"))
+        if (same := next(fits, None)) is not None:
+            merging.merge(at, same, why)
+
+
+def _undecided(told: Told, merging: Merging) -> None:
+    """An answer that doesn't tell what was decided, and the one of the same approval or call that does: if several do,
+    they must agree."""
+    decided: dict[str, list[int]] = {}
+    undecided: list[int] = []
+    for at in alive(told, merging, "approval_decision"):
+        if _says(told, at, "decision") is not None:
+            for name in _named(told, at):
+                decided.setdefault(name, []).append(at)
+        elif not _is_event(told, at):
+            undecided.append(at)
+    for at in undecided:
+        found = {other for name in _named(told, at) for other in decided.get(name, ())}
+        fits = sorted(other for other in found if _says_the_same(told, at, other))
+        if len({_says(told, other, "decision") for other in fits}) == 1:
+            merging.merge(at, min(fits, key=lambda other: ("reviewer" not in told.data(other), other)), "same_answer")
+
+
+def _named(told: Told, at: int) -> set[str]:
+    """The approval and the call that an entry names: a runtime without ids for approvals gives the call's."""
+    return {name for name in approval_of(told.entries[at].leaf) if name is not None}
+
+
+def _says_the_same(told: Told, one: int, other: int, *names: str) -> bool:
+    """Exactly the same in the members named, and nothing that contradicts about who answered what."""
+    reviewed = ([_says(told, at, name) for name in _DISTINCT] for at in (one, other))
+    return all(_says(told, one, name) == _says(told, other, name) for name in names) and _contradicts_nothing(*reviewed)
 
 
 def _of_one_approval(told: Told, merging: Merging, kind: str, names: Sequence[str]) -> list[list[int]]:
@@ -137,7 +187,7 @@ def _merge_what_fits(told: Told, merging: Merging, ranked: Sequence[int], why: W
     question. What producers told in our own words is never merged: two of them are two."""
     firsts: dict[tuple[str | None, ...], int] = {}
     for at in ranked:
-        distinct = tuple(text(told.data(at).get(name)) for name in ("arguments", "reviewer"))
+        distinct = tuple(_says(told, at, name) for name in _DISTINCT)
         same = firsts.get(distinct)
         if same is None and firsts and _contradicts_nothing(distinct, next(iter(firsts))):
             same = ranked[0]

@@ -118,6 +118,14 @@ def node_of(leaf: Leaf) -> str:
     return leaf.id if span is None or leaf.data.get("from") not in FROM_OTLP else ids.span_id(*span)
 
 
+def approval_of(leaf: Leaf) -> tuple[str | None, str | None]:
+    """(approval, call) that an entry names. An approval that has the call's id has none of its own; a call that has the
+    event's id wasn't said."""
+    approval, call = text(leaf.data.get("approval")), text(leaf.data.get("call"))
+    call = None if call == leaf.id else call
+    return None if approval == call else approval, call
+
+
 def _span(leaf: Leaf) -> tuple[str, str] | None:
     """Trace id and span id, where both are said."""
     trace = leaf.data.get("trace")

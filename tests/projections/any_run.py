@@ -39,7 +39,7 @@ _MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "to_agent": _name,
     "chosen": _name,
     "class": st.sampled_from(["E", "m.E", "F"]),
-    "approval": _name,
+    "approval": st.sampled_from(["x", "y", "c1"]),
     "decision": st.sampled_from(["approve", "reject", "allow", "deny", "unknown"]),
     "reviewer": _name,
     "arguments": _name,

@@ -163,6 +163,16 @@ def test_a_required_member_is_missing_of_a_step_if_none_of_its_entries_has_it() 
     assert knowledge(arrived(told)).missing == {"model_call.model": (0,), "model_call.provider": (2,)}
 
 
+def test_a_decision_is_not_missing_where_the_same_answer_was_told_with_it() -> None:
+    undecided = {"approval": "c1", "call": "c1", "missing": ["decision"]}
+    decided = {"approval": "a1", "call": "c1", "decision": "approve", "reviewer": "p:1"}
+    told = [span("resumed", "approval_decision", undecided, derived=0)]
+
+    assert knowledge(arrived(told)).missing == {"approval_decision.decision": (0,)}
+    told.append(log("human", None, "approval_decision", decided))
+    assert knowledge(arrived(told)).missing == {}
+
+
 def test_what_was_dropped_is_summed_once_a_span_and_gaps_with_it() -> None:
     gone = refs(dropped_attributes="3", dropped_events="1", something_else="9")
     told = [

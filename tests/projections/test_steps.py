@@ -141,6 +141,33 @@ ONE = [
         {0: (2, "same_decision"), 1: (2, "same_decision")},
     ),
     (
+        "an answer by its approval's id, and the call's answer that doesn't say what was decided",
+        [
+            span("resumed", "approval_decision", {"approval": "c1", "call": "c1"}, derived=0, at=8),
+            log("human", None, "approval_decision", {"approval": "a1", "call": "c1", "decision": "approve"}, at=3),
+        ],
+        {0: (1, "same_answer")},
+    ),
+    (
+        "an undecided answer, and what every span says of the decided one",
+        [
+            span("a", "approval_decision", {"approval": "i1"}, derived=0, at=1),
+            span("b", "approval_decision", {"approval": "i1", "decision": "edit"}, derived=0, at=2),
+            span("c", "approval_decision", {"approval": "i1", "decision": "edit", "reviewer": "p:1"}, derived=0, at=3),
+        ],
+        {0: (2, "same_answer"), 1: (2, "same_decision")},
+    ),
+    (
+        "a question and its answer, by the approval's id and by the call's",
+        [
+            span("r", "approval_request", {"approval": "c1", "call": "c1"}, derived=0),
+            span("s", "approval_decision", {"approval": "c1", "call": "c1", "decision": "reject"}, derived=0, at=9),
+            log("q", None, "approval_request", {"approval": "a1", "call": "c1"}, at=4),
+            log("n", None, "approval_decision", {"approval": "a1", "call": "c1", "decision": "reject"}, at=5),
+        ],
+        {0: (2, "same_approval"), 1: (3, "same_decision")},
+    ),
+    (
         "a handoff and the agent that took over",
         [
             span("handoff", "delegation", {"to_agent": "w"}, parent="turn", at=5),
@@ -393,6 +420,31 @@ SEVERAL = [
             span("t", "approval_decision", {"approval": "i1", "decision": decision}, derived=n)
             for n, decision in enumerate(["approve", "expire"])
         ],
+    ),
+    (
+        "an undecided answer, and two answers that don't agree",
+        [
+            span("t", "approval_decision", {"approval": "i1", **said}, derived=n)
+            for n, said in enumerate([{}, {"decision": "approve"}, {"decision": "reject"}])
+        ],
+    ),
+    (
+        "an undecided answer of another call",
+        [
+            span("t", "approval_decision", {"approval": "c1", "call": "c1"}, derived=0),
+            log("l", None, "approval_decision", {"approval": "a2", "call": "c2", "decision": "approve"}),
+        ],
+    ),
+    (
+        "an undecided answer that a producer told in our own words",
+        [
+            event("e", "approval_decision", {"approval": "i1"}),
+            log("l", None, "approval_decision", {"approval": "i1", "decision": "approve"}),
+        ],
+    ),
+    (
+        "two approvals of one call",
+        [log(id, None, "approval_request", {"approval": id, "call": "c1"}) for id in ("a1", "a2")],
     ),
     (
         "two handoffs to one agent that hasn't begun",
