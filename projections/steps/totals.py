@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any, Final
 
 from ledger.leaf import Leaf
 from projections.reading import add, amount, count, microseconds, text
+from projections.steps.approvals import Answer, Approval, approvals
 from projections.steps.run import Run, Step, steps
 from projections.steps.spans import TOKENS
 from projections.steps.told import node_of
@@ -34,6 +35,18 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Approvals:
+    """How many approvals, by the last word on each; an answer counts also where the question is in another run."""
+
+    asked: int
+    approved: int  # edits among them
+    rejected: int
+    expired: int
+    undecided: int  # answered, and nobody said how
+    unanswered: int  # asked, and this run has no answer
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Of one run."""
 
@@ -43,7 +56,8 @@ class Totals:
     tokens: Mapping[str, int]  # by class; cached ones are input tokens too, reasoning ones output tokens
     cost: Cost
     tool_calls: int  # that were started or finished, and not denied
-    tool_calls_denied: int
+    tool_calls_denied: int  # told as denied, or an approval was refused and the call didn't run
+    approvals: Approvals
     errors: int  # failures told as such, and failed calls of which no error was told
     retries: int
     delegations: int
@@ -55,6 +69,7 @@ class Totals:
     def as_json(self) -> dict[str, Any]:
         """As it is printed; money as decimal texts."""
         told: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__ if name != "cost"}
+        told["approvals"] = asdict(self.approvals)
         sums = {name: getattr(self.cost, name) for name in self.cost.__slots__}
         told["tokens"] = dict(self.tokens)
         told["cost"] = {name: {of: f"{sum:f}" for of, sum in sorted(by.items())} for name, by in sums.items()}
@@ -72,6 +87,7 @@ def totals_of(run: Run) -> Totals:
     tools = [step for step in run.steps if step.kind == "tool_call" and _phases(step) & set(_EXECUTED)]
     executed = [step for step in tools if step.said("status") != "denied"]
     usages = list(_counted(run, _usage))
+    asked = approvals(run.steps)
     tokens: Counter[str] = Counter()
     for usage in usages:
         tokens.update({name: number for name in TOKENS if (number := count(usage.get(name))) is not None})
@@ -87,7 +103,8 @@ def totals_of(run: Run) -> Totals:
             whole=_sums(step.said("cost_claimed") for step in run.steps if step.kind == "run_finished"),
         ),
         tool_calls=len(executed),
-        tool_calls_denied=sum(1 for step in run.steps if step.kind == "tool_call" and step.said("status") == "denied"),
+        tool_calls_denied=_denied(run, executed, asked),
+        approvals=_approvals(asked),
         errors=_errors(run),
         retries=_retries(run, models, executed),
         delegations=sum(1 for step in run.steps if step.kind == "delegation"),
@@ -98,6 +115,27 @@ def totals_of(run: Run) -> Totals:
             (count(step.said("total_latency_us")) for step in run.steps if step.kind == "run_finished"), None
         ),
     )
+
+
+def _approvals(asked: Iterable[Approval]) -> Approvals:
+    asked = list(asked)
+    by: Counter[Answer] = Counter(one.answer for one in asked)
+    return Approvals(
+        asked=sum(1 for one in asked if one.requests),
+        approved=by["approved"],
+        rejected=by["rejected"],
+        expired=by["expired"],
+        undecided=by["undecided"],
+        unanswered=by["unanswered"],
+    )
+
+
+def _denied(run: Run, executed: Iterable[Step], asked: Iterable[Approval]) -> int:
+    """Calls that are told as denied, and those whose approval was rejected and that didn't run: each once."""
+    told = [step for step in run.steps if step.kind == "tool_call" and step.said("status") == "denied"]
+    known = {text(step.said("call")) for step in (*told, *executed)}
+    refused = [one.calls or {one.name} for one in asked if one.answer == "rejected"]
+    return len(told) + len({name for names in refused for name in names} - known)
 
 
 def _phases(step: Step) -> set[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 VALUE_CHARACTERS_MAX: Final = 200  # of a content value
 INDEXES_SHOWN_MAX: Final = 3  # of the entries that show a link; --json has all
+_APPROVALS: Final = ("asked", "approved", "rejected", "expired", "undecided", "unanswered")
 
 
 def tell_run(shown: RunShown) -> None:
@@ -90,6 +91,9 @@ def _tell_totals(run: Run, totals: Totals) -> None:
         f"{totals.model_calls} model calls, {totals.tool_calls} tool calls ({totals.tool_calls_denied} denied),"
         f" {totals.errors} errors, {totals.retries} retries, {totals.delegations} delegations"
     )
+    approvals = {name: number for name in _APPROVALS if (number := getattr(totals.approvals, name))}
+    if approvals:
+        put(f"approvals: {', '.join(f'{number} {name}' for name, number in approvals.items())}")
     tokens = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in totals.tokens.items())
     lacking = totals.model_calls_without_tokens
     put(f"{tokens or 'no tokens told'}{f' ({lacking} calls tell none)' if lacking else ''}")

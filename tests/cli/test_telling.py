@@ -115,6 +115,15 @@ def test_a_run_without_an_end_says_so(capsys: pytest.CaptureFixture[str]) -> Non
     ]
 
 
+def test_approvals_are_told_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = {"approval": "a1", "call": "c1"}
+    run = shown(event("q", "approval_request", asked), event("n", "approval_decision", {**asked, "decision": "reject"}))
+    told = lines(capsys, run)
+
+    assert "0 model calls, 0 tool calls (1 denied), 0 errors, 0 retries, 0 delegations" in told
+    assert "approvals: 1 asked, 1 rejected" in told
+
+
 def test_long_content_is_cut_and_its_verdict_said(capsys: pytest.CaptureFixture[str]) -> None:
     content = {"/input": {"verdict": "disclosed", "value": "x" * 300}, "/output": {"verdict": "erased"}}
     told = lines(capsys, shown(event("m", "model_call"), content=content))

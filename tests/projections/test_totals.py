@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from ledger.leaf import Leaf
-from projections.steps import Totals, totals
+from projections.steps import Approvals, Totals, totals
 from tests.projections.leaves import arrived, event, event_id, log, span
 
 USD = "USD"
@@ -104,6 +104,87 @@ def test_a_tool_call_is_counted_when_it_ran() -> None:
     assert (found.tool_calls, found.tool_calls_denied, found.tool_latency_us) == (3, 1, 12)
 
 
+NO = {"call": "c1", "decision": "reject"}
+ASKED = {"approval": "c1", "call": "c1"}
+
+
+@pytest.mark.parametrize(
+    ("what", "leaves", "denied", "ran"),
+    [
+        ("a span tells the answer", [span("s", "approval_decision", {"approval": "c1", **NO}, derived=0)], 1, 0),
+        ("a helper does", [log("l", None, "approval_decision", {"approval": "a1", **NO})], 1, 0),
+        (
+            "both do",
+            [
+                span("s", "approval_decision", {"approval": "c1", **NO}, derived=0),
+                log("l", None, "approval_decision", {"approval": "a1", **NO}),
+            ],
+            1,
+            0,
+        ),
+        (
+            "the span doesn't say what was decided",
+            [
+                span("s", "approval_decision", ASKED, derived=0),
+                log("l", None, "approval_decision", {"approval": "a1", **NO}),
+            ],
+            1,
+            0,
+        ),
+        (
+            "the call is told as denied as well",
+            [
+                log("l", None, "approval_decision", {"approval": "a1", **NO}),
+                span("t", "tool_call", {"call": "c1", "status": "denied"}),
+            ],
+            1,
+            0,
+        ),
+        (
+            "only the question names the call, which was proposed",
+            [
+                log("q", None, "approval_request", {"approval": "a1", "call": "c1"}),
+                log("l", None, "approval_decision", {"approval": "a1", "decision": "reject"}),
+                event("t", "tool_call", {"call": "c1", "phase": "proposed"}),
+            ],
+            1,
+            0,
+        ),
+        ("no call is named", [span("s", "approval_decision", {"approval": "i1", "decision": "reject"})], 1, 0),
+        (
+            "it ran all the same",
+            [
+                log("l", None, "approval_decision", {"approval": "a1", **NO}),
+                span("t", "tool_call", {"call": "c1", "status": "ok"}),
+            ],
+            0,
+            1,
+        ),
+        ("nobody said what was decided", [span("s", "approval_decision", ASKED, derived=0)], 0, 0),
+    ],
+)
+def test_a_call_whose_approval_was_refused_is_denied_once(what: str, leaves: list[Leaf], denied: int, ran: int) -> None:
+    found = of(*leaves)
+
+    assert (found.tool_calls_denied, found.tool_calls) == (denied, ran), what
+
+
+def test_approvals_are_counted_by_the_last_word_on_each() -> None:
+    def decided(approval: str, decision: str | None, at: int = 0, **more: Any) -> Leaf:
+        said = {} if decision is None else {"decision": decision}
+        return event(f"{approval} {at}", "approval_decision", {"approval": approval, **said, **more}, at=at)
+
+    leaves = [
+        *(event(f"q{n}", "approval_request", {"approval": f"a{n}", "call": f"c{n}"}) for n in range(6)),
+        span("again", "approval_request", {"approval": "c0", "call": "c0"}, derived=0),  # the same as a0
+        *(decided("a1", "approve"), decided("a2", "edit"), decided("a3", "expire"), decided("a4", None)),
+        *(decided("a5", "approve", 1, reviewer="p:1"), decided("a5", "reject", 2, reviewer="p:2")),
+        decided("asked in another run", "approve"),
+    ]
+
+    assert of(*leaves).approvals == Approvals(asked=6, approved=3, rejected=1, expired=1, undecided=1, unanswered=1)
+
+
 def test_a_failure_is_one_error_whether_or_not_it_was_told_as_one() -> None:
     leaves = [
         event("m1", "model_call", {"status": "error"}),
@@ -162,3 +243,5 @@ def test_as_json_money_is_text() -> None:
     assert orjson.loads(orjson.dumps(found)) == found
     assert found["cost"] == {"priced": {USD: "0.000000010"}, "claimed": {}, "tools": {}, "whole": {}}
     assert (found["model_calls"], found["tokens"]) == (1, {"input_tokens": 2})
+    nothing = ("asked", "approved", "rejected", "expired", "undecided", "unanswered")
+    assert found["approvals"] == dict.fromkeys(nothing, 0)
