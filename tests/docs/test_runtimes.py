@@ -19,6 +19,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from ledger.leaf import Leaf, parse_leaf
 from tests.docs import runtimes_table
@@ -67,6 +72,26 @@ class Up:
         )
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         return done.stdout.splitlines()
+
+    def send(self, resource: dict[str, str], **attributes: str) -> SpanExportResult:
+        """What the SDK makes of the gateway's answer to one span."""
+        kept = InMemorySpanExporter()
+        tracers = TracerProvider(resource=Resource(resource), shutdown_on_exit=False)
+        tracers.add_span_processor(SimpleSpanProcessor(kept))
+        tracers.get_tracer("page").start_span("work", attributes=attributes).end()
+        to, headers = f"{self.endpoints['otlp_http']}/v1/traces", {"authorization": f"Bearer {self.token}"}
+        exporter = OTLPSpanExporter(to, headers=headers)
+        try:
+            return exporter.export(kept.get_finished_spans())
+        finally:
+            exporter.shutdown()
+
+    def rejected(self, reason: str) -> list[dict[str, Any]]:
+        """What `tally rejected list` says, once there is something with that reason."""
+        deadline = time.monotonic() + ARRIVE_S
+        while not (found := self.tally("rejected", "list", "--reason", reason)["rejected"]):
+            assert time.monotonic() < deadline, reason
+        return list(found)
 
     def arrived(self, wanted: Callable[[list[Leaf]], bool]) -> list[Leaf]:
         """All entries, once what is wanted is among them."""
@@ -203,6 +228,12 @@ def test_the_pages_of_the_helper_and_of_any_sdk_run_and_arrive(up: Up) -> None:
     assert only(of_it, "approval_request").data["call"] == paid.data["call"]
     answered = [leaf.data for leaf in of_it if leaf.kind == "approval_decision" and "reviewer" in leaf.data]
     assert [(data["call"], data["approval"]) for data in answered] == [(paid.data["call"], paid.data["call"])]
+
+
+def test_a_span_that_names_another_tenant_than_its_token_is_rejected_and_listed(up: Up) -> None:
+    assert up.send({"tallystick.tenant": "globex"}) is SpanExportResult.SUCCESS
+    (rejected,) = up.rejected("tenant_mismatch")
+    assert rejected["source"]["topic"] == "tally.gateway.spans"
 
 
 def test_the_table_of_links_is_what_the_captures_give() -> None:
