@@ -3,7 +3,8 @@
 Reads what every OpenTelemetry SDK reads (OTEL_EXPORTER_OTLP_ENDPOINT, _PROTOCOL, _HEADERS, OTEL_RESOURCE_ATTRIBUTES …)
 where it isn't told. Guarantees: spans and log records go to one place, each with its envelope; no attribute of a span
 is dropped for its number. Doesn't: keep what the gateway did not take. An exporter tries for OTEL_EXPORTER_OTLP_TIMEOUT
-(10 s), then drops the batch, and says so only in its own log.
+(10 s) at most, and gives up earlier where the wait before its next try, which the gateway may ask for, would end after
+that; then it drops the batch, and says so only in its own log.
 """
 
 from __future__ import annotations
