@@ -6,12 +6,13 @@ asked for is used, or nothing is. A file of tokens is written whole or not at al
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from tallystick.servers.home import make_folder, write_atomically
 from tallystick.settings import OTLP_GRPC, OTLP_HTTP, Settings
 
 TRIES_MAX = 6
+TOLD_EVERY_S = 10.0
+_WORDS = {"data_points": "data points", "refused": "told to come again", "wrong": "refused for good"}
 
 
 @asynccontextmanager
@@ -61,6 +64,18 @@ async def _served(
         fix = "Correct the file, or set TALLY_OTLP_TOKENS to another."
         raise TallyError(f"the tokens of OTLP can't be used: {error}", fix) from error
     return await _served(ending, settings, moved, say, tries - 1)
+
+
+async def say_taken(served: Serving, say: Callable[[str], None]) -> None:
+    """Say every TOLD_EVERY_S what came, where anything did. Until cancelled."""
+    before, at = asdict(served.counts), time.monotonic()
+    while True:
+        await asyncio.sleep(TOLD_EVERY_S)
+        now, elapsed = asdict(served.counts), time.monotonic() - at
+        told = [f"{_WORDS.get(name, name)} {now[name] - before[name]:,}" for name in now if now[name] != before[name]]
+        if told:
+            say(f"OTLP in {elapsed:.0f} s: {', '.join(told)}")
+        before, at = now, time.monotonic()
 
 
 def tokens_in_force(settings: Settings) -> Path | None:

@@ -15,7 +15,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -33,7 +33,7 @@ from tallystick.consume import Consuming, consumer_config
 from tallystick.endpoints import Endpoints, Home
 from tallystick.errors import ServerError, TallyError
 from tallystick.ledgers import open_keystore, origin_prefix
-from tallystick.otlp import gateway, tokens_in_force
+from tallystick.otlp import gateway, say_taken, tokens_in_force
 from tallystick.servers import TOPICS, EmbeddedKafka, EmbeddedPostgres, ensure_topics, stack
 from tallystick.servers.progress import Report, silent
 from tallystick.settings import Settings
@@ -121,6 +121,7 @@ async def serve(
             stack_ = await ending.enter_async_context(running(settings, home, report))
         _say_what_is_up(settings, stack_, say)
         rate = asyncio.create_task(_say_rate(stack_, say))
+        taken = asyncio.create_task(say_taken(stack_.otlp, say))
         lost = asyncio.create_task(_say_lost(stack_, say))
         try:
             raise await stack_.failed
@@ -130,6 +131,7 @@ async def serve(
             raise
         finally:
             await _end(rate)
+            await _end(taken)
             await _end(lost)
             say("stopping")
 
@@ -257,11 +259,11 @@ def _say_what_is_up(settings: Settings, up: Running, say: Say) -> None:
 
 
 async def _say_rate(up: Running, say: Say) -> None:
-    before, otlp_before = up.consuming.total(), asdict(up.otlp.counts)
+    before = up.consuming.total()
     at = time.monotonic()
     while True:
         await asyncio.sleep(RATE_EVERY_S)
-        now, otlp_now = up.consuming.total(), asdict(up.otlp.counts)
+        now = up.consuming.total()
         elapsed = time.monotonic() - at
         more = {name: now[name] - before[name] for name in now}
         if more["records"]:
@@ -270,11 +272,7 @@ async def _say_rate(up: Running, say: Say) -> None:
                 f"{name} {more[name]:,}" for name in ("entries", "duplicates", "conflicts", "rejected") if more[name]
             ]
             say(", ".join(told))
-        taken = {name: otlp_now[name] - otlp_before[name] for name in otlp_now}
-        if any(taken.values()):
-            told = [f"{name.replace('_', ' ')} {count:,}" for name, count in taken.items() if count]
-            say(f"OTLP in {elapsed:.0f} s: {', '.join(told)}")
-        before, otlp_before, at = now, otlp_now, time.monotonic()
+        before, at = now, time.monotonic()
 
 
 async def _announce_lost(up: Running, home: Home) -> None:

@@ -76,10 +76,13 @@ async def serving(config: GatewayConfig) -> AsyncIterator[Serving]:
     tokens = Tokens(config.tokens) if config.tokens is not None else None
     forward = Forward(config.bootstrap, config.kafka)
     receiver = Receiver(forward, tokens, config.default_tenant)
-    with _listening(config.http) as listening:
-        async with forward.running(), _grpc(receiver, config.grpc) as grpc, HttpServer(receiver, listening):
-            http = Address(config.http.host, listening.getsockname()[1])
-            yield Serving(http, Address(config.grpc.host, grpc.port), receiver)
+    try:
+        with _listening(config.http) as listening:
+            async with forward.running(), _grpc(receiver, config.grpc) as grpc, HttpServer(receiver, listening):
+                http = Address(config.http.host, listening.getsockname()[1])
+                yield Serving(http, Address(config.grpc.host, grpc.port), receiver)
+    finally:
+        receiver.refusals.flush()
 
 
 @asynccontextmanager

@@ -60,7 +60,7 @@ class GrpcServer:
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
         handlers = [
             grpc.method_handlers_generic_handler(
-                service, {"Export": grpc.stream_unary_rpc_method_handler(self._export(signal))}
+                service, {"Export": grpc.stream_unary_rpc_method_handler(self._export(service, signal))}
             )
             for service, signal in SERVICES.items()
         ]
@@ -75,12 +75,12 @@ class GrpcServer:
     async def __aexit__(self, *_: object) -> None:
         await self._server.stop(CLOSE_S)
 
-    def _export(self, signal: Signal | None) -> Callable[[Any, Any], Awaitable[bytes]]:
+    def _export(self, service: str, signal: Signal | None) -> Callable[[Any, Any], Awaitable[bytes]]:
         async def export(_messages: Any, context: Any) -> bytes:
             try:
                 return (await self._answer(signal, context)).body("proto")
             except Failure as failure:
-                self._receiver.count(failure)
+                self._receiver.refused(failure, f"/{service}/Export", context.peer())
                 details = failure.status().SerializeToString()
                 await context.abort(
                     _CODES[STATUS[failure.reason][1]], failure.message, (("grpc-status-details-bin", details),)

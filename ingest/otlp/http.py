@@ -8,10 +8,10 @@ slow, or says headers without end, is cut off after READ_S or HEAD_BYTES_MAX and
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-import structlog
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 from ingest.otlp.answers import MEDIA_TYPES, Answer, Failure
 from ingest.otlp.body import Body, Coding
 from ingest.otlp.receiver import Receiver
+from ingest.otlp.refusals import Refusals
 from ingest.otlp.wire import Encoding, Signal
 
 READ_S: Final = 30.0  # for a request, headers and body
@@ -27,13 +28,16 @@ HEAD_BYTES_MAX: Final = 64 * 1024
 SILENT_BYTES_MAX: Final = 256 * 1024  # received without any of it being body
 CONNECTIONS_MAX: Final = 512
 CLOSE_S: Final = 10.0
+BEGINNING_BYTES: Final = 24
 
 PATHS: Final[Mapping[str, Signal | None]] = {"/v1/traces": "spans", "/v1/logs": "logs", "/v1/metrics": None}
 _CODINGS: Final[Mapping[str, Coding]] = {"": "identity", "identity": "identity", "gzip": "gzip", "deflate": "deflate"}
 _ENCODINGS: Final[Mapping[str, Encoding]] = {media.decode(): encoding for encoding, media in MEDIA_TYPES.items()}
 
+# The last two are about an upgrade to HTTP/2, which some clients ask for and nobody has to grant.
+_TOLD_BY_US: Final = ("Invalid HTTP request", "Unsupported upgrade request", "No supported WebSocket library")
+
 Message = dict[str, Any]
-log = structlog.get_logger("tallystick.otlp")
 
 
 class HttpServer:
@@ -41,6 +45,7 @@ class HttpServer:
 
     def __init__(self, receiver: Receiver, listening: Any) -> None:
         self._listening = listening
+        self._refusals = receiver.refusals
         self._state = ServerState()
         self._config = Config(
             _App(receiver),
@@ -54,8 +59,9 @@ class HttpServer:
 
     async def __aenter__(self) -> HttpServer:
         self._config.load()
+        logging.getLogger("uvicorn.error").addFilter(_not_told_by_us)
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Protocol(self._config, self._state, {}), sock=self._listening
+            lambda: _Protocol(self._config, self._state, self._refusals), sock=self._listening
         )
         return self
 
@@ -82,6 +88,11 @@ class _Protocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _silent_bytes = 0
     _in_head = True
+    _came = b""  # last, when it is no HTTP
+
+    def __init__(self, config: Config, state: ServerState, refusals: Refusals) -> None:
+        super().__init__(config, state, {})
+        self._refusals = refusals
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -98,9 +109,14 @@ class _Protocol(HttpToolsProtocol):
         self._silent_bytes += len(data)
         if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
             self._arm()
+        self._came = data[:BEGINNING_BYTES]
         super().data_received(data)
         if self._silent_bytes > (HEAD_BYTES_MAX if self._in_head else SILENT_BYTES_MAX):
             self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refusals.tell_as(400, "no_http", _what_it_is(self._came), "", _peer(self.client))
+        super().send_400_response(msg)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -147,7 +163,8 @@ class _App:
             answer = await self._answer(scope, headers, encoding, receive)
             status, body = 200, answer.body(encoding or "proto")
         except Failure as failure:
-            self._receiver.count(failure)
+            path = scope["raw_path"].decode("latin-1")
+            self._receiver.refused(failure, path, _peer(scope["client"]))
             status, body = failure.http_status, failure.body(encoding or "proto")
             more = _headers_of(failure)
         except _Gone:
@@ -201,6 +218,24 @@ async def _read(body: Body, receive: Callable[[], Awaitable[Message]]) -> None:
                     return
     except TimeoutError as error:
         raise Failure("timeout", f"the body was not there after {READ_S:.0f} s") from error
+
+
+def _what_it_is(came: bytes) -> str:
+    """What a sender probably speaks, whose bytes are no HTTP/1.1."""
+    if came.startswith(b"\x16\x03"):
+        return "not HTTP: it looks like TLS, which the gateway doesn't speak; is the sender's endpoint https://?"
+    if came.startswith(b"PRI * HTTP/2"):
+        return "not HTTP/1.1: it looks like HTTP/2; is it OTLP over gRPC, which has a port of its own (4317)?"
+    return "not HTTP/1.1"
+
+
+def _not_told_by_us(record: logging.LogRecord) -> bool:
+    """Whether uvicorn says something that isn't in our own line for the same."""
+    return not record.msg.startswith(_TOLD_BY_US)
+
+
+def _peer(client: tuple[str, int] | None) -> str:
+    return f"{client[0]}:{client[1]}" if client is not None else ""
 
 
 def _headers(said: list[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from ingest.otlp.forms import FORMS
 from ingest.otlp.forward import Forward
 from ingest.otlp.jsonform import to_protobuf
 from ingest.otlp.metrics import count_points
+from ingest.otlp.refusals import Refusals
 from ingest.otlp.split import RECORD_BYTES_MAX, Split, split
 from ingest.otlp.tokens import Tokens
 from ingest.otlp.wire import PARTS_MAX, Encoding, Signal
@@ -52,6 +53,7 @@ class Receiver:
     default_tenant: str
     budget: Budget = field(default_factory=lambda: Budget(UNDECIDED_BYTES_MAX))
     counts: Counts = field(default_factory=Counts)
+    refusals: Refusals = field(default_factory=Refusals)
     _large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
 
     def admit(self, authorization: str | None, signal: Signal | None) -> str | None:
@@ -91,8 +93,9 @@ class Receiver:
         except Refused as refused:
             raise Failure.of(refused) from refused
 
-    def count(self, failure: Failure) -> None:
-        """Count a request that was not taken."""
+    def refused(self, failure: Failure, path: str, peer: str) -> None:
+        """Count and tell a request that was not taken."""
+        self.refusals.tell(failure, path, peer)
         if failure.reason == "unavailable":
             self.counts.refused += 1
         else:

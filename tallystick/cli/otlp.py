@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,7 +48,7 @@ def otlp(context: typer.Context) -> None:
 async def _serve(of: Servers) -> None:
     from ingest.otlp.forward import TOPICS as GATEWAY_TOPICS
     from tallystick.errors import TallyError
-    from tallystick.otlp import gateway, tokens_in_force
+    from tallystick.otlp import gateway, say_taken, tokens_in_force
     from tallystick.servers.topics import TOPICS, answers, ensure_topics
 
     settings = of.settings
@@ -66,7 +65,7 @@ async def _serve(of: Servers) -> None:
     async with gateway(settings, of.kafka, of.kafka_client, note, may_move=False) as served:
         guarded = "with tokens" if tokens_in_force(settings) is not None else "no tokens"
         note(f"OTLP at http://{served.http} and gRPC at {served.grpc} ({guarded}), to Kafka at {of.kafka}")
-        await asyncio.get_running_loop().create_future()
+        await say_taken(served, note)
 
 
 @token_app.command("add")

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import structlog
+
 from ingest.otlp.mapping.logs import log_drafts
 from ingest.otlp.mapping.normal import normal_span
 from ingest.otlp.mapping.origin import Origin, log_bytes, origins
@@ -19,6 +21,8 @@ from schemas.errors import Rejection
 from schemas.event import Draft
 
 __all__ = ["Mapped", "map_request"]
+
+log = structlog.get_logger("tallystick.ingest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,10 @@ def _mapped(drafts_of: Callable[[Origin, Any, bytes], list[Draft]], origin: Orig
         drafts = drafts_of(origin, record, wire)
     except Rejection as refusal:
         return Mapped((), wire, refusal)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        log.error("a span or log record can't be mapped for a defect; it is kept as rejected", exc_info=error)
+        detail = f"{type(error).__name__} while it was mapped: a defect of the ledger, not of what was sent"
+        return Mapped((), wire, Rejection("defect", detail))
     for draft in drafts:
         draft.wire = wire
     return Mapped(drafts, wire)
