@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,11 @@ def test_the_pages_of_the_helper_and_of_any_sdk_run_and_arrive(up: Up) -> None:
     assert only(of_it, "approval_request").data["call"] == paid.data["call"]
     answered = [leaf.data for leaf in of_it if leaf.kind == "approval_decision" and "reviewer" in leaf.data]
     assert [(data["call"], data["approval"]) for data in answered] == [(paid.data["call"], paid.data["call"])]
+
+
+def test_where_there_are_tokens_loopback_needs_one_too(up: Up) -> None:
+    assert up.send({}) is SpanExportResult.SUCCESS
+    assert replace(up, token="another").send({}) is SpanExportResult.FAILURE
 
 
 def test_a_span_that_names_another_tenant_than_its_token_is_rejected_and_listed(up: Up) -> None:
