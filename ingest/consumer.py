@@ -241,12 +241,12 @@ class Consumer:
             await self._changed.wait_for(lambda: self._has_room() or generation != self._generation)
             if generation != self._generation:
                 return
-            if not self._batch.items:
+            if not self._batch.accounts:
                 self._batch.opened_at = time.monotonic()
             for read in reads:
                 record = read.record
                 held = self._held[(record.topic, record.partition)]
-                self._batch.add(held, read.items, record.offset, len(record.value or b""))
+                self._batch.add(held, read.items, record.offset, read.held_bytes)
             self._active_at = time.monotonic()
             self._changed.notify_all()
 
@@ -259,7 +259,7 @@ class Consumer:
     async def _commit_batches(self) -> None:
         while True:
             async with self._changed:
-                await self._changed.wait_for(lambda: bool(self._batch.items))
+                await self._changed.wait_for(lambda: bool(self._batch.accounts))  # a record may hold no item
                 with contextlib.suppress(TimeoutError):
                     age = time.monotonic() - self._batch.opened_at
                     async with asyncio.timeout(max(0.0, self._config.batch_age_s - age)):
@@ -270,7 +270,7 @@ class Consumer:
                 self._changed.notify_all()
             try:
                 async with self._commit_lock:
-                    if batch.items and generation == self._generation:
+                    if batch.accounts and generation == self._generation:
                         await self._commit(batch, generation)
             except (AppendError, ForkRefused) as error:
                 if generation == self._generation:
@@ -386,7 +386,7 @@ class Consumer:
             self._flushing = True
             try:
                 self._changed.notify_all()
-                await self._changed.wait_for(lambda: not self._batch.items and not self._committing)
+                await self._changed.wait_for(lambda: not self._batch.accounts and not self._committing)
             finally:
                 self._flushing = False
 
@@ -556,7 +556,7 @@ class Consumer:
             with contextlib.suppress(KafkaError):
                 ends = await self._consumer.end_offsets(list(held)) if held else {}
                 behind = [tp for tp, value in held.items() if await self._consumer.position(tp) < ends[tp]]
-                if not behind and not self._batch.items and not self._committing:
+                if not behind and not self._batch.accounts and not self._committing:
                     self.stop.set()
                     return
 

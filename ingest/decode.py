@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
+import structlog
 
 from ingest.authority import GATEWAY, Authority, signal_of
 from ingest.errors import Refused
@@ -38,6 +39,8 @@ ARCHIVED_KINDS = frozenset({"contract_applied", "tool_registered", "policy_publi
 TIME_TRUSTED_US = 24 * 3600 * 1_000_000
 
 Headers = Sequence[tuple[str, bytes]]
+
+log = structlog.get_logger("tallystick.ingest")
 
 
 class Origin(NamedTuple):
@@ -69,7 +72,8 @@ class Decoder:
             _add_file(source, named)
             event = _normalize(value, headers, named)
             return self._accept(origin, event, value, named, source)
-        except (Refused, Rejection) as refusal:
+        except Exception as error:
+            refusal = _refusal(error)
             # A record that can't be read names nobody: only its topic speaks for it, and no default does, or one
             # tenant's bytes would stand in another's log.
             tenant = self._speaker(origin.topic, None) if event is None else self._tenant(origin.topic, event, None)
@@ -79,6 +83,7 @@ class Decoder:
         self, origin: Origin, value: bytes | None, headers: Headers, key: bytes | None, intake: str
     ) -> Iterator[Pending]:
         """The entries of a record that is an OTLP request, in the order of its spans or log records."""
+        item = 0
         try:
             named = _named(headers)
             if value is None:
@@ -89,7 +94,6 @@ class Decoder:
             if OVERSIZED_HEADER in named and origin.topic in GATEWAY:
                 raise Refused("too_large", "one span or log record is larger than a record of the gateway may be")
             signal = signal_of(origin.topic)
-            item = 0
             for piece, request in requests_in(signal, value):
                 if isinstance(request, Refused):
                     tenant = self._speaker(origin.topic, speaker)
@@ -100,8 +104,8 @@ class Decoder:
                     pendings = self._of_mapped(origin, mapped, item, speaker, headers, key, intake)
                     item += len(pendings)
                     yield from pendings
-        except Refused as refusal:
-            yield self.refuse(refusal, origin, value, headers, key, intake)
+        except Exception as error:
+            yield self.refuse(_refusal(error), origin, value, headers, key, intake, item)
 
     def _of_mapped(
         self,
@@ -126,7 +130,10 @@ class Decoder:
                 tenant = self._authority.tenant_of(origin.topic, event.tenant, speaker)
                 self._authority.check_kind(origin.topic, event)
                 pendings.append(self._pending(origin, event, tenant, mapped.wire, source, {"vouched": "claimed"}))
-            except (Refused, Rejection) as refusal:
+            except Exception as error:
+                if any(one.event.kind == "rejected" for one in pendings):
+                    continue  # one entry with the span's bytes is enough
+                refusal = _refusal(error)
                 whose = (
                     self._speaker(origin.topic, speaker)
                     if event is None
@@ -136,7 +143,14 @@ class Decoder:
         return pendings
 
     def refuse(
-        self, refusal: Refused, origin: Origin, value: bytes | None, headers: Headers, key: bytes | None, intake: str
+        self,
+        refusal: Refused | Rejection,
+        origin: Origin,
+        value: bytes | None,
+        headers: Headers,
+        key: bytes | None,
+        intake: str,
+        item: int = 0,
     ) -> Pending:
         """The rejected entry for a whole OTLP request."""
         try:
@@ -144,7 +158,7 @@ class Decoder:
         except Refused:
             speaker = None
         tenant = self._speaker(origin.topic, speaker)
-        return _rejected(tenant, intake, _source(origin, 0), value or b"", headers, key, refusal)
+        return _rejected(tenant, intake, _source(origin, item), value or b"", headers, key, refusal)
 
     def too_large(self, pending: Pending, headers: Headers, key: bytes | None) -> Pending:
         """The rejected entry for an accepted event whose public part fits no leaf. Call within its tenant's log."""
@@ -249,6 +263,17 @@ def _rejected(
     event = ledger_event("rejected", source, data=data, content=content)
     log, name = (intake, "") if tenant is None else (tenant.origins[0], tenant.tenant)
     return Pending(event=event, tenant=name, log=log, source=source, received=received)
+
+
+def _refusal(error: Exception) -> Refused | Rejection:
+    """What a record is refused for. Reading is pure, so a defect of ours would meet the same record again after every
+    start: the record is kept as `rejected`, to be sent again when the defect is mended, and holds nobody up."""
+    if isinstance(error, Refused | Rejection):
+        return error
+    if isinstance(error, MemoryError):
+        raise error
+    log.error("a record can't be read for a defect; it is kept as rejected", exc_info=error)
+    return Refused("defect", f"{type(error).__name__} while it was read: a defect of the ledger, not of the record")
 
 
 def _gateway_tenant(topic: str, named: dict[str, bytes]) -> str | None:

@@ -1,8 +1,9 @@
 """Reading: from polled Kafka records to sealed items, before any lock is taken.
 
-Guarantees: every record gives at least one item, in order; the keys of a chunk are durable before any of it is sealed;
-the event loop gets its turn about every millisecond, or heartbeats of a group would wait for a whole poll. A chunk is
-bounded by items and bytes, but for its last record: what one record holds is committed with its offset or not at all.
+Guarantees: every record gives its items, in order (none where it is an OTLP request without records); the keys of a
+chunk are durable before any of it is sealed; the event loop gets its turn about every millisecond, or heartbeats of a
+group would wait for a whole poll. A chunk is bounded by items and the bytes that they hold, but for its last record,
+which has bounds of its own: what one record gives is committed with its offset or not at all.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ledger.errors import LeafTooLarge
 from ledger.seal import Pending
 
 CHUNK_BYTES_MAX = 8 << 20
+RECORD_HELD_BYTES_MAX = 48 << 20  # of all entries that one record gives: a resource stands in each of its spans again
 RECORD_ENTRIES_MAX = 20_000  # about 100 MB while they wait; a record of 16 MiB holds about half as many spans
 YIELD_EVERY = 32  # entries between two looks at the sockets, about a millisecond of work
 YIELD_BYTES = 1 << 18  # and bytes, for large records
@@ -36,6 +38,7 @@ class Read:
 
     record: ConsumerRecord
     pendings: list[Pending]
+    held_bytes: int
     items: list[Item]
 
 
@@ -65,18 +68,18 @@ class Reader:
         while at < len(records) and entries < self._chunk_items_max and size < CHUNK_BYTES_MAX:
             record = records[at]
             at += 1
-            read = Read(record, await self._decode(record), [])
+            read = await self._decode(record)
             for pending in read.pendings:
                 if pending.event.kind == "rejected" and pending.event.data["reason"] in _REGISTRY_REASONS:
                     unknown.append(read)
                     break
             reads.append(read)
             entries += len(read.pendings)
-            size += len(record.value or b"")
+            size += read.held_bytes
         if unknown:
             await refresh()
             for read in unknown:
-                read.pendings = await self._decode(read.record)
+                read.pendings = (await self._decode(read.record)).pendings
         self.appender.prepare(pending for read in reads for pending in read.pendings)
         for read in reads:
             for pending in read.pendings:
@@ -85,7 +88,7 @@ class Reader:
                 read.items.append(self._seal(pending, read.record))
         return reads, at
 
-    async def _decode(self, record: ConsumerRecord) -> list[Pending]:
+    async def _decode(self, record: ConsumerRecord) -> Read:
         position = self._position_of(record)
         origin = Origin(
             cluster=position.cluster if position else "",
@@ -99,16 +102,22 @@ class Reader:
         if not is_otlp(record.topic):
             if self._is_due(len(value or b"")):
                 await asyncio.sleep(0)
-            return [self.decoder.decode(origin, value, headers, key, intake)]
+            return Read(record, [self.decoder.decode(origin, value, headers, key, intake)], len(value or b""), [])
         pendings: list[Pending] = []
+        held_bytes = 0
         for pending in self.decoder.decode_request(origin, value, headers, key, intake):
             pendings.append(pending)
             if self._is_due(len(pending.received)):
                 await asyncio.sleep(0)
-            if len(pendings) > RECORD_ENTRIES_MAX:
-                refusal = Refused("too_large", f"the record gives more than {RECORD_ENTRIES_MAX} entries")
-                return [self.decoder.refuse(refusal, origin, value, headers, key, intake)]
-        return pendings
+            held_bytes += len(pending.received) + sum(len(one.value) for one in pending.event.content)
+            if len(pendings) > RECORD_ENTRIES_MAX or held_bytes > RECORD_HELD_BYTES_MAX:
+                detail = (
+                    f"the record gives more than {RECORD_ENTRIES_MAX:,} entries, or they hold more than"
+                    f" {RECORD_HELD_BYTES_MAX:,} bytes"
+                )
+                refused = self.decoder.refuse(Refused("too_large", detail), origin, value, headers, key, intake)
+                return Read(record, [refused], len(value or b""), [])
+        return Read(record, pendings, max(held_bytes, len(value or b"")), [])
 
     def _seal(self, pending: Pending, record: ConsumerRecord) -> Item:
         try:

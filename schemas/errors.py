@@ -27,6 +27,7 @@ Code = Literal[
     "bad_time",
     "bad_sequence",
     "bad_header",
+    "defect",
 ]
 CODES: Final[frozenset[str]] = frozenset(get_args(Code))
 

@@ -165,7 +165,8 @@ def repair(
         del shown["lines"]
         put_json(shown)
     else:
-        done = "appended" if outcome.appended else "a duplicate" if outcome.duplicate else "in conflict"
+        told = [("appended", outcome.appended), ("a duplicate", outcome.duplicate), ("in conflict", outcome.conflict)]
+        done = next((word for word, count in told if count), "nothing was in it")
         put(f"sent to {plan.topic}: {'rejected again' if outcome.rejected else done}")
         for rejected in outcome.rejections:
             put(f"{rejected.reason}: {rejected.detail} ({rejected.id})")

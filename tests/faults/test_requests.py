@@ -88,3 +88,15 @@ async def test_the_account_of_a_partition_counts_records_and_what_they_gave(site
     assert sum(account["appended"] for account in accounts) == 15
     assert sum(account["rejected"] for account in accounts) == 1
     await site.check()
+
+
+async def test_records_that_hold_nothing_hold_nobody_up(site: Site) -> None:
+    """More bytes than a batch takes, and no item among them."""
+    resource = ResourceSpans()
+    resource.resource.attributes.append(KeyValue(key="k", value=AnyValue(string_value="x" * 900_000)))
+    value = ExportTraceServiceRequest(resource_spans=[resource]).SerializeToString()
+    await site.send([(b"one-partition", value, [])] * 20)
+    await send(site, spans(0, 3))
+    progress = await site.consume()
+    assert (progress["records"], progress["entries"] >= 3) == (21, True)
+    await site.check()

@@ -10,6 +10,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
+import ingest.decode
+import ingest.otlp.mapping
 import ingest.reading
 from ingest.authority import Authority
 from ingest.decode import Decoder, Origin
@@ -156,6 +158,39 @@ def test_no_span_says_what_only_the_ledger_operators_or_projections_say(kind: st
     assert kind not in {one.event.kind for one in pendings}
 
 
+def test_a_defect_of_the_mapping_costs_one_span_and_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = ingest.otlp.mapping.span_drafts
+
+    def defective(origin: Any, span: Span, wire: bytes) -> Any:
+        if span.span_id == (2).to_bytes(8, "big"):
+            raise OverflowError("cannot convert float infinity to integer")
+        return good(origin, span, wire)
+
+    monkeypatch.setattr(ingest.otlp.mapping, "span_drafts", defective)
+    first, refused, last = decode(request(span(1), span(2), span(3)), (TENANT_HEADER, b"acme"))
+    assert said([first, refused, last]) == [("p/acme", "span"), ("p/acme", "rejected: defect"), ("p/acme", "span")]
+    assert "OverflowError" in refused.event.data["detail"]
+
+
+def test_a_defect_anywhere_else_keeps_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defective(signal: str, parsed: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ingest.decode, "map_request", defective)
+    value = request(span(1))
+    (kept,) = decode(value, (TENANT_HEADER, b"acme"))
+    assert said([kept]) == [("p/acme", "rejected: defect")]
+    assert kept.received == value
+
+
+def test_a_span_that_is_refused_for_many_reasons_is_kept_once() -> None:
+    told = span(1)
+    for _ in range(20):
+        told.events.add(name="tallystick.rejected").attributes.append(attribute("tallystick.kind", "rejected"))
+    pendings = decode(request(told), (TENANT_HEADER, b"acme"))
+    assert said(pendings).count(("p/acme", "rejected: reserved_kind")) == 1
+
+
 class Sealing:
     """Stands for an appender: what a chunk is prepared and sealed with."""
 
@@ -203,3 +238,27 @@ async def test_a_record_of_more_entries_than_a_batch_may_hold_is_kept_whole(monk
     assert said(fits) == [("p/acme", "span")] * 10
     assert said(refused) == [("p/acme", "rejected: too_large")]
     assert refused[0].received == values[1]
+
+
+async def test_a_record_whose_entries_would_hold_too_much_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest.reading, "RECORD_HELD_BYTES_MAX", 100_000)
+    reader = _reader(100)
+    value = request(*map(span, range(1, 30)), tenant="a" * 4_000)  # the resource is in each of them
+    reads, _ = await reader.read([_record(0, value)], 0, _no_refresh)
+    assert said(reads[0].pendings) == [("p/acme", "rejected: too_large")]
+    assert reads[0].held_bytes == len(value) < 10_000
+
+
+async def test_a_chunk_is_bounded_by_what_its_entries_hold() -> None:
+    reader = _reader(1_000)
+    values = [request(*map(span, range(1 + 30 * n, 31 + 30 * n)), tenant="a" * 100_000) for n in range(3)]
+    at, chunks = 0, 0
+    while at < len(values):
+        _, at = await reader.read([_record(n, value) for n, value in enumerate(values)], at, _no_refresh)
+        chunks += 1
+    assert chunks > 1
+
+
+async def test_a_request_without_records_is_a_record_without_items() -> None:
+    reads, at = await _reader(100).read([_record(0, request())], 0, _no_refresh)
+    assert (at, reads[0].items) == (1, [])
