@@ -1,8 +1,9 @@
 """The gateway's way to Kafka.
 
 Guarantees: `send` returns when every record of a request is acknowledged by all in-sync replicas, and raises Failure
-within DELIVERY_S otherwise; what it holds is bounded by a batch or two per partition. A request that failed may be in
-Kafka in part, or come to be later: sent again it is the same spans, which the ledger takes once.
+within DELIVERY_S (more, where it is large) otherwise; what it holds is bounded by a batch or two per partition. A
+request that failed may be in Kafka in part, or come to be later: sent again it is the same spans, which the ledger
+takes once.
 
 While Kafka does not take anything, one request at a time is tried; the others are told at once to come again.
 """
@@ -27,8 +28,12 @@ from ingest.otlp.answers import Failure
 from ingest.otlp.split import Part
 from ingest.otlp.wire import OVERSIZED_HEADER, TENANT_HEADER, Signal
 
-DELIVERY_S: Final = 5.0  # less than what exporters wait for an answer, 10 s
-RETRY_S: Final = 5
+DELIVERY_S: Final = 3.0  # exporters give a batch 10 s with all its retries: a second try must fit
+DELIVERY_BYTES_S: Final = 16 * 1024 * 1024  # a request gets a second more for each so many bytes,
+DELIVERY_MORE_S: Final = 4.0  # up to that
+RETRY_S: Final = 1
+RETRY_LONG_S: Final = 5  # when Kafka is away for longer than LONG_S, and there is no hurry any more
+LONG_S: Final = 15.0
 AHEAD_MAX: Final = 512  # records of one request whose acknowledgement is not in yet
 BATCH_BYTES: Final = 2 * 1024 * 1024  # of a partition; what one flush to disk takes with it
 COMPRESSION: Final = "snappy"  # text shrinks to less than half; what is flushed to disk is the bound
@@ -53,6 +58,7 @@ class Forward:
     _broken: asyncio.Event = field(default_factory=asyncio.Event)
     _started: asyncio.Event = field(default_factory=asyncio.Event)
     _stalled: bool = False
+    _well_at: float = field(default_factory=time.monotonic)  # when Kafka was last known to take records
     _probing: bool = False
 
     @asynccontextmanager
@@ -75,33 +81,44 @@ class Forward:
     def check(self) -> None:
         """Raise Failure where a request would not be tried now, so that it need not be read."""
         if self._producer is None:
-            raise Failure("unavailable", "Kafka does not answer", RETRY_S)
+            raise self._unavailable("Kafka does not answer")
         if self._stalled and self._probing:
-            raise Failure("unavailable", "Kafka does not take records", RETRY_S)
+            raise self._unavailable("Kafka does not take records")
 
-    async def send(self, signal: Signal, parts: Iterable[Part], tenant: str | None, default: str) -> None:
-        """Return when Kafka has all parts. `tenant`: the sender's; None: whom a part names, else the default."""
+    def _unavailable(self, message: str) -> Failure:
+        """Come again: soon at first, while what fails may be a moment's, as when a partition gets another leader."""
+        away_s = time.monotonic() - self._well_at
+        return Failure("unavailable", message, RETRY_S if away_s < LONG_S else RETRY_LONG_S)
+
+    async def send(
+        self, signal: Signal, parts: Iterable[Part], tenant: str | None, default: str, size: int = 0
+    ) -> None:
+        """Return when Kafka has all parts, of so many bytes. `tenant`: the sender's; None: a part's or the default."""
         self.check()
+        delivery_s = self.delivery_s + min(size / DELIVERY_BYTES_S, DELIVERY_MORE_S)
+        if not self._stalled:
+            self._well_at = time.monotonic()
         probe = self._stalled
         self._probing |= probe
         try:
-            async with asyncio.timeout(self.delivery_s):
+            async with asyncio.timeout(delivery_s):
                 await self._send(self._producer, signal, parts, tenant, default)
         except TimeoutError as error:
             if not self._stalled:
-                log.warning("Kafka does not take records", waited_s=self.delivery_s)
+                log.warning("Kafka does not take records", waited_s=round(delivery_s, 1))
             self._stalled = True
-            raise Failure("unavailable", f"Kafka did not acknowledge in {self.delivery_s:.0f} s", RETRY_S) from error
+            raise self._unavailable(f"Kafka did not acknowledge in {delivery_s:.0f} s") from error
         except KafkaError as error:
             log.warning("Kafka refused a record; a new producer is made", reason=f"{type(error).__name__}: {error}")
             self._broken.set()
-            raise Failure("unavailable", f"Kafka: {type(error).__name__}", RETRY_S) from error
+            raise self._unavailable(f"Kafka: {type(error).__name__}") from error
         finally:
             if probe:
                 self._probing = False
         if self._stalled:
             log.info("Kafka takes records again")
         self._stalled = False
+        self._well_at = time.monotonic()
 
     async def _send(
         self, producer: Any, signal: Signal, parts: Iterable[Part], tenant: str | None, default: str

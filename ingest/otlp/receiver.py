@@ -67,7 +67,7 @@ class Receiver:
         """The answer to a request, once Kafka has it. Raises Failure."""
         inline = len(body) <= (INLINE_BYTES_MAX if encoding == "proto" else INLINE_JSON_BYTES_MAX)
         cut, lost = await self._run(inline, lambda: _cut(signal, body, encoding))
-        await self.forward.send(signal, cut.parts(), tenant, self.default_tenant)
+        await self.forward.send(signal, cut.parts(), tenant, self.default_tenant, cut.out_bytes)
         answer = answer_of(signal, cut, lost, RECORD_BYTES_MAX)
         self.counts.requests += 1
         self.counts.rejected += answer.rejected

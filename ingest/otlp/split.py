@@ -5,7 +5,8 @@ holds is in it too. A record is looked at only for its ids and its run.
 
 Guarantees: each part is a request that parses, except for what is marked oversized or broken; records of one run keep
 their order; a record is in exactly one part, or is counted as lost. Memory is bounded by the body and PARTS_MAX,
-whatever the bytes are. Raises Refused only, and then before any part.
+whatever the bytes are; time is linear in the body, and bounded by STEPS_MAX where it consists of tiny fields. Raises
+Refused only, and then before any part.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ LOST_ABOVE_BYTES: Final = 15 * 1024 * 1024  # topics take 16 MiB
 OUT_BYTES_MAX: Final = 128 * 1024 * 1024  # resources stand again in each part: small ones many times, or few large ones
 CHUNK_BYTES: Final = 512 * 1024  # parsed at a time, which takes thirty times as much at the worst
 FRAME_BYTES: Final = 32  # at most, around the records of a scope
+STEPS_MAX: Final = 4_000_000  # of some microseconds each: seconds, where the fields of 64 MiB could be 32 million
+_RESOURCE_STEPS: Final = 8  # what is done beyond looking at the field that it is
+_SCOPE_STEPS: Final = 8
+_ALONE_STEPS: Final = 4  # for a record that is parsed, or sent, alone
+_ATTRIBUTES_A_STEP: Final = 8
 
 RUN: Final = "tallystick.run_id"
 TENANT: Final = "tallystick.tenant"
@@ -137,23 +143,33 @@ class _Group:
     scope: int = -1
 
 
-def split(signal: Signal, body: bytes | bytearray, record_bytes_max: int = RECORD_BYTES_MAX) -> Split:
-    """The parts of a request in protobuf. Raises Refused: not_otlp, too_large."""
+def split(
+    signal: Signal, body: bytes | bytearray, record_bytes_max: int = RECORD_BYTES_MAX, steps_max: int = STEPS_MAX
+) -> Split:
+    """The parts of a request in protobuf. `steps_max`: how much work it may be, a field at least a step.
+
+    Raises Refused: not_otlp, too_large.
+    """
     form = FORMS[signal]
     try:
-        return _Splitting(form, signal, body, record_bytes_max).run()
+        return _Splitting(form, signal, body, record_bytes_max, steps_max).run()
     except (Malformed, DecodeError) as error:
         raise Refused("not_otlp", f"the body is not an {form.request.DESCRIPTOR.name} in protobuf") from error
 
 
 class _Splitting:
-    def __init__(self, form: Form, signal: Signal, body: bytes | bytearray, record_bytes_max: int) -> None:
+    def __init__(
+        self, form: Form, signal: Signal, body: bytes | bytearray, record_bytes_max: int, steps_max: int
+    ) -> None:
         self._form = form
         self._spans = signal == "spans"
         self._body = body
         self._view = memoryview(body)
         self._max = record_bytes_max
         self._left = PARTS_MAX
+        self._steps_max = steps_max
+        self._steps = steps_max  # left
+        self._own_reads: bool | None = None  # whether the fields of the scope in hand parse; None: not known
         self._names: dict[str | None, int] = {}
         self._split = Split(_body=body)
 
@@ -161,6 +177,7 @@ class _Splitting:
         split = self._split
         known = not self._body
         for tag, _, start, end in fields(self._body, 0, len(self._body)):
+            self._step(1)
             if tag == _RESOURCES:
                 known = True
                 self._count()
@@ -176,10 +193,17 @@ class _Splitting:
         if self._left < 0:
             raise Refused("too_large", f"more than {PARTS_MAX:,} resources, scopes and records in a request")
 
+    def _step(self, steps: int) -> None:
+        self._steps -= steps
+        if self._steps < 0:
+            raise Refused("too_large", f"too many small fields: more than {self._steps_max:,} steps to cut it up")
+
     def _resource(self, start: int, end: int) -> None:
+        self._step(_RESOURCE_STEPS)
         own: list[_Piece] = []
         scopes: list[_Piece] = []
         for tag, begin, payload, stop in fields(self._body, start, end):
+            self._step(1)
             if tag == _LIST:
                 self._count()
                 scopes.append((payload, stop))
@@ -221,7 +245,8 @@ class _Splitting:
         pieces = [self._view[a:b] for a, b in own]
         request: Any = self._form.request.FromString(b"".join((delimited(1, own_bytes), *pieces)))
         attributes = getattr(request, self._form.resources)[0].resource.attributes
-        return _text(attributes, TENANT) or None, _run(attributes)
+        self._step(len(attributes) // _ATTRIBUTES_A_STEP)
+        return _text(attributes, TENANT), _run(attributes)
 
     def _scope(
         self,
@@ -235,6 +260,7 @@ class _Splitting:
     ) -> None:
         own, records = self._parted(start, end)
         own, own_bytes = _joined(own)
+        self._own_reads = None
         scope = _Scope(resource, resource_bytes, own, own_bytes, named, tenant, run)
         self._split._scopes.append(scope)
         self._split.records += len(records)
@@ -259,8 +285,13 @@ class _Splitting:
         data = self._body
         own: list[_Piece] = []
         records: list[_Piece] = []
+        self._step(_SCOPE_STEPS)
+        left = self._steps
         at = start
         while at < end:
+            left -= 1
+            if left < 0:
+                break
             if data[at] == _LIST and at + 2 < end and data[at + 1] > 0x7F and data[at + 2] < 0x80:
                 stop = at + 3 + (data[at + 1] & 0x7F | data[at + 2] << 7)  # of 128 to 16,383 bytes
                 if stop > end:
@@ -270,28 +301,55 @@ class _Splitting:
                 tag, _, _, stop = next(fields(data, at, end))
                 (records if tag == _LIST else own).append((at, stop))
             at = stop
+        self._step(self._steps - left)
         self._count(len(records))
         return own, records
 
     def _chunk(self, scope: _Scope, chunk: list[_Piece], around: int) -> None:
-        """Add records of a scope: those that follow each other and are of one run and trace together."""
-        number = len(self._split._scopes) - 1
+        """Add records of a scope; where they can't be read together, those that can be, and the others alone."""
         joined, size = _joined(chunk)
         try:
-            messages = self._read(scope, joined, size)
-        except DecodeError:
-            if len(chunk) > 1:
-                for record in chunk:
-                    self._chunk(scope, [record], around)
-                return
-            self._split.broken += 1
-            self._add_alone(number, chunk[0], None, False, around)
+            if self._own_reads is False:
+                raise DecodeError
+            self._add_read(scope, chunk, self._read(scope.own, scope.own_bytes, joined, size), around)
             return
+        except DecodeError:
+            messages = self._read_each(scope, chunk)
+        read = [record for record, message in zip(chunk, messages, strict=True) if message is not None]
+        if read:
+            self._add_read(scope, read, [message for message in messages if message is not None], around)
+        for record, message in zip(chunk, messages, strict=True):
+            if message is None:
+                self._split.broken += 1
+                number = len(self._split._scopes) - 1
+                self._add_alone(number, record, None, False, around + record[1] - record[0])
+
+    def _read_each(self, scope: _Scope, chunk: list[_Piece]) -> list[Any]:
+        """The message of each record, None for one that can't be read. A record parses within its scope where the
+        scope's own fields parse and it parses alone, so they are parsed once, not with each record."""
+        if self._own_reads is None:
+            self._own_reads = self._read_or_none(scope.own, scope.own_bytes, [], 0) is not None
+        if not self._own_reads:
+            return [None] * len(chunk)
+        self._step(len(chunk) * _ALONE_STEPS)
+        found = [self._read_or_none([], 0, [record], record[1] - record[0]) for record in chunk]
+        return [None if one is None else one[0] for one in found]
+
+    def _read_or_none(self, own: list[_Piece], own_bytes: int, records: list[_Piece], size: int) -> Any:
+        try:
+            return self._read(own, own_bytes, records, size)
+        except DecodeError:
+            return None
+
+    def _add_read(self, scope: _Scope, chunk: list[_Piece], messages: Any, around: int) -> None:
+        """Add records that were read: those that follow each other and are of one run and trace together."""
+        number = len(self._split._scopes) - 1
         traces: list[bytes] = [message.trace_id for message in messages]
         if self._spans:
             self._check_ids(traces, [message.span_id for message in messages])
         runs: list[bytes | None] | None = None
         if self._body.find(_RUN_BYTES, chunk[0][0], chunk[-1][1]) >= 0:
+            self._step(sum(len(message.attributes) for message in messages) // _ATTRIBUTES_A_STEP)
             runs = [_run(message.attributes) for message in messages]
         first = 0
         for last in range(1, len(chunk) + 1):
@@ -305,11 +363,11 @@ class _Splitting:
                 self._add_all(number, scope.named, run, traces[first], chunk[first:last], around)
                 first = last
 
-    def _read(self, scope: _Scope, joined: list[_Piece], size: int) -> Any:
+    def _read(self, own: list[_Piece], own_bytes: int, records: list[_Piece], size: int) -> Any:
         """The messages of records, parsed where they stand in a request: as deep as the consumer will."""
-        inner = scope.own_bytes + size
+        inner = own_bytes + size
         head = delimited(2, inner)
-        pieces = [self._view[a:b] for a, b in (*scope.own, *joined)]
+        pieces = [self._view[a:b] for a, b in (*own, *records)]
         request: Any = self._form.request.FromString(b"".join((delimited(1, len(head) + inner), head, *pieces)))
         scopes = getattr(getattr(request, self._form.resources)[0], self._form.scopes)
         return getattr(scopes[0], self._form.records)
@@ -325,6 +383,7 @@ class _Splitting:
     ) -> None:
         """Add records that follow each other to the group they are of, in as many parts as their size takes."""
         key = run or (trace.hex().encode() if _is_id(trace, 16) else None)
+        self._step(1)
         groups = self._split._groups
         group = groups.get((named, key, trace))
         if group is None:
@@ -355,6 +414,7 @@ class _Splitting:
         self._add_alone(len(self._split._scopes) - 1, record, self._trace_of(record), True, size)
 
     def _add_alone(self, number: int, record: _Piece, key: bytes | None, oversized: bool, size: int) -> None:
+        self._step(_ALONE_STEPS)
         self._split._alone.append((number, *record, key, oversized))
         self._account(size)
 
@@ -402,6 +462,6 @@ def _text(attributes: Any, name: str) -> str | None:
 
 
 def _run(attributes: Any) -> bytes | None:
-    """The run that attributes name; empty where it can't be one, and the trace is the run."""
+    """The run that attributes name, as the mapping finds it: what can't be one says nothing."""
     named = _text(attributes, RUN)
-    return None if named is None else named.encode() if is_run_id(named) else b""
+    return named.encode() if named is not None and is_run_id(named) else None

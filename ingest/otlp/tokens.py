@@ -27,7 +27,7 @@ from ingest.errors import IngestError
 from ingest.otlp.answers import Failure
 
 LOOK_EVERY_S: Final = 1.0
-RETRY_S: Final = 10
+RETRY_S: Final = 2
 TOKEN_CHARACTERS_MAX: Final = 1024
 PREFIX: Final = "tally_"
 

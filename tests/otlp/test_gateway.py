@@ -33,6 +33,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 
+from ingest.otlp import forward
 from ingest.otlp import http as http_server
 from ingest.otlp.gateway import GatewayConfig, Serving, serving
 from ingest.otlp.wire import OVERSIZED_HEADER, TENANT_HEADER, parse
@@ -351,10 +352,16 @@ async def test_a_full_buffer_says_come_again_before_a_body_is_read(served: tuple
         refusal = await sender.post(TRACES, one_span(14, size=200_000))
 
 
-async def test_kafka_that_is_not_there_yet() -> None:
+async def test_kafka_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(GatewayConfig(ANYWHERE, ANYWHERE, f"127.0.0.1:{ports.pick()}")) as served:
         answer = await Sender(served.http).post(TRACES, one_span(1))
-        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert Status.FromString(answer.body).code == grpc.StatusCode.UNAVAILABLE.value[0]
-        assert (await refused(served, one_span(1)))[0] == grpc.StatusCode.UNAVAILABLE
+        code, status = await refused(served, one_span(1))
+        retry = RetryInfo()
+        assert (code, status.details[0].Unpack(retry)) == (grpc.StatusCode.UNAVAILABLE, True)
+        assert retry.retry_delay.seconds == 1
+        monkeypatch.setattr(forward, "LONG_S", 0.0)
+        answer = await Sender(served.http).post(TRACES, one_span(1))
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
         assert (await Sender(served.http).post("/v1/metrics", b"")).status == 200

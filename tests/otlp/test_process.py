@@ -16,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from ingest.otlp.address import Address
 from ingest.otlp.gateway import GatewayConfig, serving
@@ -98,7 +103,7 @@ async def test_kafka_frozen_and_back(freezing: PrivateKafka) -> None:
         try:
             began = time.monotonic()
             answer = await sender.post(TRACES, one_span(21))
-            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
             assert time.monotonic() - began < 5
             many = await asyncio.gather(*(sender.post(TRACES, one_span(30 + n)) for n in range(20)))
             assert {answer.status for answer in many} == {503}
@@ -107,6 +112,29 @@ async def test_kafka_frozen_and_back(freezing: PrivateKafka) -> None:
         while (await sender.post(TRACES, one_span(22))).status != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         assert gate.counts.refused >= 21
+
+
+@pytest.mark.parametrize("way", ["http", "grpc"])
+async def test_an_sdk_outlasts_a_kafka_that_is_away_for_a_moment(freezing: PrivateKafka, way: str) -> None:
+    async with serving(GatewayConfig(ANYWHERE, ANYWHERE, freezing.bootstrap)) as gate:
+        assert await gate.forward.started(READY_S)
+        sender = Sender(gate.http)
+        assert (await sender.post(TRACES, one_span(23))).status == 200
+        provider = TracerProvider(resource=Resource({"service.name": "test"}))
+        with provider.get_tracer("test").start_as_current_span("one") as span:
+            pass
+        exporter: SpanExporter = GrpcExporter(str(gate.grpc), insecure=True)
+        if way == "http":
+            exporter = HttpExporter(f"http://{gate.http}/v1/traces")
+        os.kill(freezing.pid, signal.SIGSTOP)
+        try:
+            exporting = asyncio.create_task(asyncio.to_thread(exporter.export, [span]))
+            while gate.counts.refused == 0:  # noqa: ASYNC110  (a count sets no event)
+                await asyncio.sleep(0.05)
+        finally:
+            os.kill(freezing.pid, signal.SIGCONT)
+        assert await exporting is SpanExportResult.SUCCESS
+        await asyncio.to_thread(exporter.shutdown)
 
 
 @pytest.mark.timeout(120)
