@@ -28,7 +28,8 @@ Why = Literal[
     "own_agent",
 ]
 WHYS: Final[tuple[Why, ...]] = get_args(Why)
-_ORDER: Final = {why: nth for nth, why in enumerate(WHYS)}
+# The same entry again says nothing more: it stands behind what it is the same as, wherever that was merged into.
+_ORDER: Final = {why: nth for nth, why in enumerate((*WHYS[1:], WHYS[0]))}
 
 
 class Merging:

@@ -56,6 +56,14 @@ def test_a_total_counts_only_where_nothing_inside_it_does(
     assert found.model_calls == 2
 
 
+def test_a_span_that_came_twice_tells_no_more_than_once() -> None:
+    outer = span("outer", "model_call", {"input_tokens": 4, "output_tokens": 2})
+    beside = log("l", "outer", "model_call", {"input_tokens": 4, "cache_read_tokens": 3})
+    leaves = [outer, beside, span("inner", "model_call", parent="outer", at=1)]
+
+    assert of(*leaves) == of(*leaves, outer)
+
+
 def test_totals_of_totals_count_once() -> None:
     leaves = [
         span("top", "model_call", {"input_tokens": 100, "cost_claimed": money("7")}),
