@@ -3,7 +3,7 @@
 Reported: a runtime said so in our own kinds, or a span, event or log says plainly what it is. Inferred: something else
 was said that it follows from, by a rule of `inference`. Missing: the record holds nothing of it, which does not mean
 that it didn't happen. A link is as well known as the least known of its aspects that are known at all; `lacks` names
-those that aren't.
+those that aren't. A question that nobody answered in this run is no approval: it is `pending`.
 
 Guarantees: only public members decide, so erasing content changes nothing here; each rule is named, and each statement
 names the entries that show it. A link that `links` holds is never missing and lacks nothing. Does not: guess a verdict
@@ -20,7 +20,7 @@ from ledger.leaf import Leaf
 from projections.inference import references, rule_of, rules_of_members
 from projections.links import ASPECTS
 from projections.reading import Entry, count, text
-from projections.steps import Run, steps
+from projections.steps import Run, approvals, steps
 from projections.steps.told import node_of
 
 State = Literal["reported", "inferred", "missing"]
@@ -65,6 +65,7 @@ class Knowledge:
     missing: Mapping[str, tuple[int, ...]]  # required members that nobody said, by kind and member
     dropped: tuple[Dropped, ...]
     unmapped: tuple[int, ...]  # indexes of entries that keep, encrypted, what has no member of ours
+    pending: tuple[int, ...]  # indexes of the approvals asked for that have no answer in this run
 
     def as_json(self) -> dict[str, Any]:
         """As it is printed."""
@@ -82,6 +83,7 @@ class Knowledge:
             "missing": {name: list(indexes) for name, indexes in self.missing.items()},
             "dropped": [{"what": one.what, "number": one.number, "entries": list(one.entries)} for one in self.dropped],
             "unmapped": list(self.unmapped),
+            "pending": list(self.pending),
         }
 
 
@@ -99,6 +101,7 @@ def knowledge_of(run: Run) -> Knowledge:
         missing=_missing(run),
         dropped=_dropped(entries),
         unmapped=tuple(entry.index for entry in entries if "/raw" in (entry.leaf.commit or {})),
+        pending=_pending(run),
     )
 
 
@@ -163,6 +166,12 @@ def _failed_by_status(leaf: Leaf) -> bool:
 
 
 # -- members, and what is gone ----------------------------------------------------------------------------------------
+
+
+def _pending(run: Run) -> tuple[int, ...]:
+    """Whether another run of the session holds the answer can't be known from this one."""
+    waiting = (one for one in approvals(run.steps) if one.answer == "unanswered")
+    return tuple(sorted(step.entry.index for one in waiting for step in one.requests))
 
 
 def _inferred_members(entries: Iterable[Entry]) -> tuple[Member, ...]:

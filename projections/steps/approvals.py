@@ -56,8 +56,8 @@ def approvals(steps: Sequence[Step]) -> tuple[Approval, ...]:
             of_call[call] = min(approval or "", of_call.get(call, approval or ""))
     gathered: dict[str, list[tuple[Step, frozenset[str]]]] = {}
     for step, approval, calls in named:
-        call = min(calls, default=None)
-        name = approval or (None if call is None else of_call.get(call, call)) or step.entry.leaf.id
+        first = min(calls, default=step.entry.leaf.id)
+        name = approval or of_call.get(first, first)
         gathered.setdefault(name, []).append((step, calls))
     return tuple(
         Approval(

@@ -67,6 +67,8 @@ def _tell_knowledge(known: Knowledge) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         put("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if known.pending:
+        put(f"approval asked, not answered in this run: {_entries(known.pending)}")
     for member in known.members:
         put(f"{member.name} is inferred by {member.rule}: {_entries(member.entries)}")
     for name, indexes in known.missing.items():

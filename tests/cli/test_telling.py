@@ -124,6 +124,13 @@ def test_approvals_are_told_where_there_are_any(capsys: pytest.CaptureFixture[st
     assert "approvals: 1 asked, 1 rejected" in told
 
 
+def test_a_question_that_waits_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    told = lines(capsys, shown(event("q", "approval_request", {"approval": "a1", "call": "c1"})))
+
+    assert "approval asked, not answered in this run: index 0" in told
+    assert "approvals: 1 asked, 1 unanswered" in told
+
+
 def test_long_content_is_cut_and_its_verdict_said(capsys: pytest.CaptureFixture[str]) -> None:
     content = {"/input": {"verdict": "disclosed", "value": "x" * 300}, "/output": {"verdict": "erased"}}
     told = lines(capsys, shown(event("m", "model_call"), content=content))

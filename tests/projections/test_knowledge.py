@@ -123,7 +123,7 @@ def test_all_twelve_are_missing_of_a_run_without_entries() -> None:
 
     assert tuple(found.links) == LINKS
     assert {(one.state, one.entries) for one in found.links.values()} == {("missing", ())}
-    assert (found.members, found.missing, found.dropped, found.unmapped) == ((), {}, (), ())
+    assert (found.members, found.missing, found.dropped, found.unmapped, found.pending) == ((), {}, (), (), ())
 
 
 def test_one_plain_word_is_enough_to_be_reported() -> None:
@@ -173,6 +173,21 @@ def test_a_decision_is_not_missing_where_the_same_answer_was_told_with_it() -> N
     assert knowledge(arrived(told)).missing == {}
 
 
+def test_a_question_without_an_answer_is_pending() -> None:
+    asked = {"approval": "a1", "call": "c1"}
+    told = [
+        span("r", "approval_request", {"approval": "c1", "call": "c1"}, derived=0),
+        log("q", None, "approval_request", asked),
+        log("other", None, "approval_request", {"approval": "a2", "call": "c2"}, at=1),
+        log("n", None, "approval_decision", {"approval": "a2", "decision": "expire", "reviewer_kind": "system"}, at=2),
+    ]
+
+    found = knowledge(arrived(told))
+    assert (found.pending, found.links["human_approval"].state) == ((1,), "missing")
+    told.append(span("s", "approval_decision", {"approval": "c1", "call": "c1"}, derived=0, at=3))  # undecided
+    assert knowledge(arrived(told)).pending == ()
+
+
 def test_what_was_dropped_is_summed_once_a_span_and_gaps_with_it() -> None:
     gone = refs(dropped_attributes="3", dropped_events="1", something_else="9")
     told = [
@@ -215,6 +230,9 @@ def test_a_link_that_is_held_is_known_and_whatever_is_said_names_entries_of_the_
             assert one.lacks == ()
         assert {shown.index for shown in held[name].shown} <= set(one.entries)
     assert {index for one in found.members for index in one.entries} <= indexes
+    asked = {index for index, leaf in entries if leaf.kind == "approval_request"}
+    assert set(found.pending) <= asked
+    assert not asked or found.pending or any(leaf.kind == "approval_decision" for leaf in leaves)
     assert orjson.loads(orjson.dumps(found.as_json())) == found.as_json()
 
 
@@ -231,6 +249,7 @@ def test_the_order_of_arrival_changes_no_knowledge(leaves: list[Leaf]) -> None:
             {(one.name, one.rule): {ids[at] for at in one.entries} for one in found.members},
             {name: {ids[at] for at in indexes} for name, indexes in found.missing.items()},
             {one.what: {ids[at] for at in one.entries} for one in found.dropped},
+            {ids[at] for at in found.pending},
         )
 
     assert told(leaves[::-1]) == told(leaves)
