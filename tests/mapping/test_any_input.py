@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from jiter import LosslessFloat
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from ingest.otlp.mapping import map_request
+from ingest.otlp.mapping import forms, map_request
 from ingest.otlp.mapping.anyvalue import json_text, read_attributes
 from schemas import jsontext
 from schemas.canonical import canonical_bytes, normal_form
@@ -121,6 +123,41 @@ def test_text_that_looks_like_many_interrupts_is_read_once() -> None:
     )
     assert time.process_time() - began < 5
     assert [draft.kind for draft in mapped.drafts] == ["span", "approval_request"]
+
+
+@pytest.mark.parametrize("large", [1e308, 1.7976931348623157e308, float("inf"), float("nan"), -1e308, 2**63 - 1])
+@pytest.mark.parametrize("name", ["gen_ai.response.time_to_first_chunk", "ai.response.msToFirstChunk"])
+def test_a_duration_beyond_any_is_kept_as_it_came(name: str, large: float) -> None:
+    (mapped,) = map_request("spans", spans_request(span("chat", {"gen_ai.operation.name": "chat", name: large})))
+    (own,) = mapped.drafts
+    assert "first_token_us" not in own.data
+    assert dict(own.raw)[name] == json_text(large)
+
+
+@pytest.mark.parametrize(
+    "form", [forms.seconds, forms.milliseconds, forms.count, forms.label, forms.person, forms.step]
+)
+def test_a_number_beyond_any_is_of_no_form(form: Callable[[Any], Any]) -> None:
+    for odd in (
+        10**400,
+        -(10**400),
+        10**5000,
+        float("nan"),
+        float("-inf"),
+        LosslessFloat(b"1e999999"),
+        b"x",
+        [10**400],
+    ):
+        assert form(odd) is None
+
+
+def test_numbers_of_thousands_of_digits_in_json_are_kept_as_they_came() -> None:
+    told = '{"thread_id": %s, "user_id": %s, "langgraph_step": %s}' % (("9" * 4_300,) * 3)
+    (mapped,) = map_request("spans", spans_request(span(attributes={"metadata": told})))
+    (own,) = mapped.drafts
+    assert not {"session", "step"} & own.data.keys()
+    assert own.persons == []
+    assert dict(own.raw)["metadata"] == json_text(told)
 
 
 def test_names_that_look_like_many_handoffs_are_read_once() -> None:

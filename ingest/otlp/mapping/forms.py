@@ -79,12 +79,14 @@ def call_id(value: Any) -> str | None:
 
 def person(value: Any) -> str | None:
     """A person's name or id; numbers are ids too."""
-    return str(value) if type(value) is int else name(value)
+    return label(value)
 
 
 def label(value: Any) -> str | None:
     """A name that some write as a number: a session, a step, a version."""
-    return str(value) if type(value) is int else name(value)
+    if type(value) is int:  # an attribute's is of 64 bits; one out of JSON text may have thousands of digits
+        return str(value) if value.bit_length() <= 64 else None
+    return name(value)
 
 
 def service(value: Any) -> str | None:
@@ -147,7 +149,7 @@ def milliseconds(value: Any) -> int | None:
 
 
 def _microseconds(value: Any, factor: int) -> int | None:
-    if (type(value) is not int and type(value) is not float) or not math.isfinite(value) or value < 0:
+    if (type(value) is not int and type(value) is not float) or not 0 <= value <= INTEGER_MAX:  # nor NaN
         return None
     scaled = round(value * factor)
     return scaled if scaled <= INTEGER_MAX else None
