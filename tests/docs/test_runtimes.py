@@ -49,11 +49,18 @@ class Up:
     endpoints: dict[str, str]
     token: str
 
-    def play(self, page: str, *before: str, grpc: bool = False) -> list[str]:
+    def play(self, page: str, grpc: bool = False) -> list[str]:
         """Run a page's Python as a process of its own; the lines it prints."""
-        examples = re.findall(r"^```python\n(.*?)^```", (PAGES / page).read_text(), re.MULTILINE | re.DOTALL)
+        text = (PAGES / page).read_text()
+        examples = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         assert examples
+        resource = re.findall(r"^    export (OTEL_RESOURCE_ATTRIBUTES)=(\S+)$", text, re.MULTILINE)
+        return self.run_python(examples, grpc=grpc, **dict(resource))
+
+    def run_python(self, blocks: list[str], grpc: bool = False, **variables: str) -> list[str]:
+        """Run blocks one after another in a process that sends here; the lines it prints."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TALLY_"))}
+        env |= variables
         if grpc:
             env["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{self.endpoints['otlp_grpc']}"
             env["OTEL_EXPORTER_OTLP_PROTOCOL"] = "grpc"
@@ -62,7 +69,7 @@ class Up:
             env["OTEL_EXPORTER_OTLP_HEADERS"] = f"authorization=Bearer%20{self.token}"
         done = subprocess.run(
             [sys.executable, "-W", "error", "-W", "ignore::ResourceWarning", "-c", PLAY],
-            input=json.dumps([*before, *examples]),
+            input=json.dumps(blocks),
             cwd=ROOT,
             env=env,
             capture_output=True,
@@ -202,25 +209,47 @@ def test_three_questions_are_answered_as_the_page_says(up: Up) -> None:
     assert (verdicts["integrity"], verdicts["completeness"]) == ("ok", "unknown")
 
 
-def test_the_pages_of_the_helper_and_of_any_sdk_run_and_arrive(up: Up) -> None:
+def test_the_program_of_any_sdk_is_on_the_record(up: Up) -> None:
+    (run,) = up.play("any-sdk.md")
+    leaves = up.run(run, "run_started", "run_finished", "tool_call", "policy_decision")
+    said = [leaf for leaf in leaves if leaf.kind != "run_head"]
+    assert {(leaf.actor or {})["agent"] for leaf in said} == {"support-desk"}
+
+    started = only(leaves, "run_started")
+    assert started.data["work_item"] == {"system": "helpdesk", "id": "T-501"}
+    assert (started.data["owner"], started.data["environment"]) == ("payments-team", "production")
+    call, decision = only(leaves, "tool_call").data, only(leaves, "policy_decision").data
+    assert (call["call"], call["access"], call["effect"]) == ("call_1", "write", {"amount": "8.50", "currency": "EUR"})
+    assert (decision["call"], decision["decision"], decision["rule"]) == ("call_1", "allow", "refund-small")
+
+
+# What no page has a program for: over gRPC, with the token as an argument.
+BY_GRPC = """
+from tallystick import otel
+
+telemetry = otel.start(service="support", agent="support-desk", token={token!r})
+otel.policy_decision("allow", rule="by-grpc")
+telemetry.shutdown()
+"""
+
+
+def test_the_helper_sends_by_grpc_with_a_token(up: Up) -> None:
+    up.run_python([BY_GRPC.format(token=up.token)], grpc=True)
+    leaves = up.arrived(lambda all_: any(leaf.data.get("rule") == "by-grpc" for leaf in all_))
+    assert [leaf.actor for leaf in leaves if leaf.data.get("rule") == "by-grpc"] == [{"agent": "support-desk"}]
+
+
+def test_the_pages_of_the_helper_and_of_pydantic_ai_run_and_arrive(up: Up) -> None:
     up.play("index.md")
-    up.play("any-sdk.md", f"from tallystick import otel\notel.start(service='s', token={up.token!r})", grpc=True)
     pay = up.play("pydantic-ai.md")
     leaves = up.arrived(
         lambda all_: (
             {"policy_decision", "final_action"} <= {leaf.kind for leaf in all_}
-            and any(leaf.run == "ticket-501-1" for leaf in all_)
             and any(leaf.run == pay[0] and leaf.kind == "run_finished" for leaf in all_)
             and any(leaf.kind == "tool_call" and leaf.data["tool"] == "pay" for leaf in all_)
         )
     )
 
-    by_hand = [leaf for leaf in leaves if leaf.run == "ticket-501-1"]
-    started = only(by_hand, "run_started")
-    assert started.data["work_item"] == {"system": "helpdesk", "id": "T-501"}
-    assert (started.actor or {})["agent"] == "support-desk"
-    small = [leaf for leaf in leaves if leaf.kind == "policy_decision" and leaf.data.get("rule") == "refund-small"]
-    assert [leaf.data["call"] for leaf in small] == ["call_1"]
     assert {"model_call", "run_started", "run_finished"} <= {leaf.kind for leaf in leaves if leaf.run == pay[0]}
     # the payment that had to be approved: both halves, with what was asked and answered, are one run
     (paid,) = (leaf for leaf in leaves if leaf.kind == "tool_call" and leaf.data["tool"] == "pay")
