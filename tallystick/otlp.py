@@ -16,10 +16,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from ingest.otlp import tokens
 from ingest.otlp.address import Address
 from ingest.otlp.gateway import CantListen, GatewayConfig, Serving, serving
 from ingest.otlp.tokens import Token, TokensUnreadable
+from ledger.db import connect
+from ledger.errors import LedgerError
+from tallystick.endpoints import announced
 from tallystick.errors import TallyError
 from tallystick.servers import ports
 from tallystick.servers.home import make_folder, write_atomically
@@ -28,6 +33,10 @@ from tallystick.settings import OTLP_GRPC, OTLP_HTTP, Settings
 TRIES_MAX = 6
 TOLD_EVERY_S = 10.0
 _WORDS = {"data_points": "data points", "refused": "told to come again", "wrong": "refused for good"}
+
+
+class Unchecked(Exception):  # noqa: N818 - says what happened
+    """Nobody could be asked."""
 
 
 @asynccontextmanager
@@ -102,6 +111,21 @@ def _fix(error: CantListen) -> str:
     if error.unguarded:
         return "Make a token for each tenant: tally otlp token add TENANT; or listen on 127.0.0.1."
     return "Set TALLY_OTLP_HTTP and TALLY_OTLP_GRPC to addresses of this machine."
+
+
+async def is_registered(settings: Settings, tenant: str) -> bool:
+    """Whether a tenant is registered in the database of the settings, or of the home's `tally up`. Raises Unchecked."""
+    found = announced(settings)
+    set_url = settings.postgres_url
+    url = set_url.get_secret_value() if set_url is not None else found.postgres if found is not None else None
+    if url is None:
+        raise Unchecked("no `tally up` is ready in this home, and TALLY_POSTGRES_URL isn't set")
+    try:
+        async with await connect(url, "tally_auditor", application="tally otlp token") as conn:
+            cursor = await conn.execute("SELECT 1 FROM tenants WHERE tenant = %s", (tenant,))
+            return await cursor.fetchone() is not None
+    except (LedgerError, psycopg.Error) as error:
+        raise Unchecked(str(error).strip().partition("\n")[0]) from error
 
 
 def add_token(file: Path, tenant: str) -> tuple[str, Token]:

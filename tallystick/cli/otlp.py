@@ -75,19 +75,32 @@ def token_add(
 ) -> None:
     """Make a token for a tenant and print it, this once: only its hash is kept.
 
-    Senders give it as `Authorization: Bearer TOKEN`. From the first token on, every sender needs one.
+    Senders give it as `Authorization: Bearer TOKEN`. From the first token on, every sender needs one. A tenant that
+    isn't registered is refused, where the database can be asked.
 
     \b
     Examples:
       tally otlp token add acme
       OTEL_EXPORTER_OTLP_HEADERS="Authorization=Bearer%20$(tally otlp token add acme)"
     """
-    from tallystick.otlp import add_token
+    import asyncio
+    import shlex
+
+    from tallystick.errors import TallyError
+    from tallystick.logs import silence
+    from tallystick.otlp import Unchecked, add_token, is_registered, list_tokens
     from tallystick.settings import load_settings
 
+    silence()
     settings = load_settings()
     file = settings.otlp_tokens_file
-    first = not file.exists()
+    first = not list_tokens(file)
+    try:
+        if not asyncio.run(is_registered(settings, tenant)):
+            fix = f"Register it first: tally tenant add {shlex.quote(tenant)}"
+            raise TallyError(f"no tenant {tenant} is registered", fix)
+    except Unchecked as error:
+        note(f"whether the tenant {tenant} is registered could not be checked ({error}); if not: tally tenant add")
     token, known = add_token(file, tenant)
     if as_json:
         put_json({"token": token, "id": known.id, "tenant": tenant, "file": str(file)})
@@ -95,7 +108,7 @@ def token_add(
     put(token)
     note(f"token {known.id} of {tenant}; its hash is in {file}")
     if first:
-        note("this is the first token: a gateway that runs needs a restart, and then every sender needs a token")
+        note("this is the first token: within a second every sender of a gateway that reads this file needs one")
 
 
 @token_app.command("list")

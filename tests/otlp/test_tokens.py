@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from ingest.otlp import tokens
@@ -12,6 +13,8 @@ from ingest.otlp.answers import Failure
 from ingest.otlp.tokens import Tokens, TokensUnreadable
 from tallystick.errors import TallyError
 from tallystick.otlp import add_token, list_tokens, remove_token
+from tests.cli.tally import Tally
+from tests.support.servers import Database
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +81,18 @@ def test_a_file_that_others_may_write_is_not_used(tmp_path: Path) -> None:
         Tokens(file)
     with pytest.raises(TallyError, match="can't be used"):
         add_token(file, "acme")
+
+
+async def test_a_token_is_for_a_registered_tenant_where_that_can_be_checked(database: Database, tmp_path: Path) -> None:
+    nowhere = Tally.at(tmp_path / "home", TALLY_POSTGRES_URL="postgresql://127.0.0.1:9/none")
+    for unchecked in (Tally.at(tmp_path / "home"), nowhere):
+        done = unchecked("otlp", "token", "add", "nosuch")
+        assert done.status == 0
+        assert "could not be checked" in done.err
+    tally = Tally.at(tmp_path / "home", TALLY_POSTGRES_URL=database.url())
+    assert "tally tenant add 'no such'" in tally("otlp", "token", "add", "no such").one_line()
+    assert tally("otlp", "token", "list", "--json").out.count("nosuch") == 2
+    with psycopg.connect(database.url(), autocommit=True) as conn:
+        conn.execute("INSERT INTO tenants (tenant, slug, shards) VALUES ('acme', 'acme', 1)")
+    done = tally("otlp", "token", "add", "acme")
+    assert (done.status, "checked" in done.err) == (0, False), done
