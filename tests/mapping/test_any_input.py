@@ -160,12 +160,61 @@ def test_numbers_of_thousands_of_digits_in_json_are_kept_as_they_came() -> None:
     assert dict(own.raw)["metadata"] == json_text(told)
 
 
-def test_names_that_look_like_many_handoffs_are_read_once() -> None:
+def test_names_that_look_like_many_handoffs_are_read_in_proportion() -> None:
+    """The shapes repeat what a rule looks for, where one that looks again from each place would take minutes."""
+    shapes = (
+        " → ",
+        "handoff to ",
+        "a → b",
+        " → .handoff",
+        ".run",
+        "agent_run [",
+        "invoke_agent ",
+        "execute_tool ",
+        "]",
+    )
+    for length in (512, 2_048, 900_000):
+        for name in (shape * (length // len(shape)) for shape in shapes):
+            for attributes, scope in (
+                ({"openinference.span.kind": "TOOL"}, "test"),
+                ({"gen_ai.operation.name": "invoke_agent"}, "test"),
+                ({"gen_ai.operation.name": "handoff"}, "test"),
+                ({}, "gcp.vertex.agent"),
+            ):
+                made = spans_request(span(name, attributes), scope=scope)
+                began = time.process_time()
+                assert all(mapped.drafts for mapped in map_request("spans", made))
+                assert time.process_time() - began < 0.5
+    many = spans_request(*[span(" → " * 682, {"openinference.span.kind": "TOOL"})] * 800)
     began = time.process_time()
-    for name in (" → " * 200_000, "handoff to " * 50_000, "a → " * 400 + ".handoff"):
-        for mapped in map_request("spans", spans_request(span(name, {"openinference.span.kind": "TOOL"}))):
-            assert mapped.drafts
-    assert time.process_time() - began < 5
+    assert len(list(map_request("spans", many))) == 800
+    assert time.process_time() - began < 0.5
+
+
+def test_texts_that_look_like_many_of_what_is_sought_are_read_in_proportion() -> None:
+    sought = (
+        ", id='aaaa", ", id='a',", "'action_requests': [{'name': '", "'id': 'v", "'id': 'v1:a", "'id': 'v1:a:b",
+        "'id': 'v1:before_tool_call:" + "x" * 200 + ":", "Interrupt(", "timeout", '"tool_call_id"', '"resume"', "1e1",
+        "[", '{"a":', '"interrupt_response"', "tallystick.", "://", "://a@", "?",
+    )  # fmt: skip
+    for shape in sought:
+        text = shape * (900_000 // len(shape))
+        attributes = {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.output.messages": text + '"finish_reason": "interrupt"',
+            "input.value": text + '"resume"',
+            "output.value": text + '"tool_call_id"',
+            "error.type": text,
+            "tallystick.run_id": text,
+            "tallystick.data_subject": text.replace("%", ""),
+            "tallystick.budget": text,
+            text: "x",
+        }
+        events = [("exception", {"exception.type": "GraphInterrupt", "exception.message": text})]
+        made = spans_request(span("x", attributes, events=events))
+        began = time.process_time()
+        list(map_request("spans", made))
+        assert time.process_time() - began < 2, shape[:40]
 
 
 def test_spans_without_valid_ids_are_refused_with_their_bytes() -> None:

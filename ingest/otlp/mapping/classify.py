@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from ingest.otlp.mapping import forms
 from ingest.otlp.mapping.conventions import google_adk, langsmith, openinference
 from ingest.otlp.mapping.said import Said
 
@@ -156,8 +157,8 @@ NAMED: Final[tuple[tuple[str, re.Pattern[str], Role], ...]] = (
 # A span with a model and token counts is a model call, whatever else it leaves unsaid (rule 7).
 _MODELS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.model_name")
 _COUNTS: Final = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
-_HANDOFF = re.compile(r"(?i:handoff to )(?P<to>.+)|(?P<from>.+) → (?P<into>.+)\.handoff", re.DOTALL)
-HANDOFF_CHARACTERS_MAX: Final = 2048  # a longer name names no two agents
+_HANDOFF_TO: Final = "handoff to "
+_HANDED, _HANDOFF = " → ", ".handoff"
 _FINAL_ANSWERS: Final = frozenset({"final_answer", "FinalAnswerTool"})
 
 
@@ -185,10 +186,14 @@ def classify(said: Said, name: str, scope: str, inside: bool) -> Role:
 
 def handoff_between(name: str) -> tuple[str | None, str | None]:
     """The agents (from, to) in `handoff to X` (rule 4) and in OpenLLMetry's `A → B.handoff`, as far as told."""
-    match = _HANDOFF.fullmatch(name) if len(name) <= HANDOFF_CHARACTERS_MAX else None
-    if match is None:
+    if len(name) > forms.NAME_CHARACTERS_MAX:
         return None, None
-    return match["from"], next((to for to in (match["to"], match["into"]) if to not in (None, "unknown")), None)
+    giver, to = None, name[len(_HANDOFF_TO) :]
+    if name[: len(_HANDOFF_TO)].lower() != _HANDOFF_TO:
+        giver, _, to = name.removesuffix(_HANDOFF).rpartition(_HANDED)
+        if not giver or not name.endswith(_HANDOFF):
+            return None, None
+    return (giver, None if to == "unknown" else to) if to else (None, None)
 
 
 def _said_role(said: Said) -> Role | None:
