@@ -142,7 +142,7 @@ def test_a_denied_approval_leaves_a_request_a_decision_and_no_tool_call() -> Non
     assert content_of(request, "/input") == b'{"city":"Paris"}'
     assert request.digest_input == b'{"city":"Paris"}'
     assert request.time == "2026-11-21T01:20:02.051235Z"  # its span's end
-    assert decision.time == "2026-11-21T01:20:02.056019Z"
+    assert decision.time == "2026-11-21T01:20:02.052316Z"  # its span's start: the answer stood in the run's input
     # The span alone does not tell a denial from an approved call's result: that follows from the run's entries.
     assert decision.data["missing"] == ["decision"]
     assert [event.data["status"] for event in found if event.kind == "run_finished"] == ["handed_over", "success"]

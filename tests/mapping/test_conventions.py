@@ -1015,6 +1015,8 @@ def test_pydantic_ai_answers_to_calls_of_an_earlier_run(part: str, decision: str
     assert kinds(found) == ["run_finished", "run_started", "approval_decision"]
     assert found[2].data.get("decision") == decision
     assert found[2].data["approval"] == "c1"
+    assert found[2].time == (found[0] if decision == "reject" else found[1]).time  # the run's end, or its start
+    assert found[0].time != found[1].time
 
 
 def test_pydantic_ai_answers_within_one_run_are_no_decisions() -> None:

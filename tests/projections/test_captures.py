@@ -36,7 +36,7 @@ STORIES: dict[tuple[str, ...], list[list[str]]] = {
     ],
     ("pydantic_ai_approval_denied",): [
         ["run_started", "model_call ok", "approval_request", "run_finished handed_over"],
-        ["run_started", "model_call ok", "approval_decision", "run_finished success"],
+        ["run_started", "approval_decision", "model_call ok", "run_finished success"],
     ],
     ("pydantic_ai_testmodel",): [
         ["run_started", "model_call ok", "tool_call get_weather ok", "model_call ok", "run_finished success"]

@@ -119,7 +119,8 @@ def answered_calls(item: Item) -> None:
     for answer in pydantic_ai.answers(item.said):
         if item.full:
             return
-        draft = item.derive("approval_decision", time=item.end)
+        # A denial stands at the end; what was decided of another answer isn't known, and it stood in this run's input.
+        draft = item.derive("approval_decision", time=item.end if answer.denied else None)
         draft.data["approval"] = draft.data["call"] = answer.call
         if answer.denied:
             draft.data["decision"] = "reject"
