@@ -153,6 +153,35 @@ def test_a_tenant_or_data_subject_that_cant_be_is_never_guessed(name: str, value
     assert mapped.drafts == ()
 
 
+@pytest.mark.parametrize(
+    ("of_span", "of_resource", "giver"),
+    [
+        ({"tallystick.agent": "desk"}, {"service.name": "support"}, "desk"),
+        ({}, {"service.name": "support", "tallystick.agent": "desk"}, "desk"),
+        ({}, {"service.name": "support"}, "support"),
+        ({"tallystick.agent": "weather"}, {"service.name": "support"}, None),
+    ],
+)
+def test_who_delegates_is_the_agent_of_the_envelope_before_the_service(
+    of_span: dict[str, Any], of_resource: dict[str, Any], giver: str | None
+) -> None:
+    called = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "weather"}
+    (own,) = events_of(span("invoke_agent weather", {**called, **of_span}), resource=of_resource)
+
+    assert (own.kind, own.data["to_agent"], own.actor.get("agent")) == ("delegation", "weather", giver)
+
+
+@pytest.mark.parametrize(
+    ("of_record", "agent"),
+    [({}, "desk"), ({"tallystick.agent": "billing"}, "billing"), ({"gen_ai.agent.name": "triage"}, "triage")],
+)
+def test_a_log_has_the_envelopes_agent_before_the_services_name(of_record: dict[str, Any], agent: str) -> None:
+    resource = {"service.name": "support", "tallystick.agent": "desk"}
+    (own,) = log_events(log("tallystick.policy_decision", of_record), resource=resource)
+
+    assert own.actor["agent"] == agent
+
+
 def test_a_service_that_was_given_no_name_is_no_agent() -> None:
     (own,) = events_of(span("x"), resource={"service.name": "unknown_service:python"})
     assert own.actor == {}

@@ -4,6 +4,7 @@ own."""
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ingest.otlp.mapping import forms
@@ -95,11 +96,16 @@ def delegation(item: Item, role: Role) -> Draft:
     to, giver = _handed_over(item) if role == "handoff" else _called(item, role)
     if to is not None:
         draft.data["to_agent"] = to
-    giver = giver or forms.service(item.origin.resource.get("service.name"))
+    giver = giver or item.said.first(names.AGENT[:1], forms.name) or _agent_of(item.origin.resource)
     draft.actor = {name: told for name, told in draft.actor.items() if name != "agent"}
     if giver is not None and giver != to:
         draft.actor["agent"] = giver
     return draft
+
+
+def _agent_of(resource: Mapping[str, Any]) -> str | None:
+    """Whose process it is."""
+    return next((found for name in names.AGENT_OF_RESOURCE if (found := forms.service(resource.get(name)))), None)
 
 
 def _called(item: Item, role: Role) -> tuple[str | None, str | None]:
