@@ -19,13 +19,15 @@ from ingest.otlp.forward import Forward
 from ingest.otlp.jsonform import to_protobuf
 from ingest.otlp.metrics import count_points
 from ingest.otlp.refusals import Refusals
-from ingest.otlp.split import RECORD_BYTES_MAX, Split, split
+from ingest.otlp.split import RECORD_BYTES_MAX, STEPS_MAX, Split, split
 from ingest.otlp.tokens import Tokens
 from ingest.otlp.wire import PARTS_MAX, Encoding, Signal
 
 UNDECIDED_BYTES_MAX: Final = 64 * 1024 * 1024  # of all bodies; one of the largest size fits
-INLINE_BYTES_MAX: Final = 2 * 1024 * 1024  # read in a few milliseconds
+INLINE_BYTES_MAX: Final = 2 * 1024 * 1024  # read in a few milliseconds, where its records are of the usual size
 INLINE_JSON_BYTES_MAX: Final = 64 * 1024
+INLINE_STEPS_MAX: Final = 15_000  # of cutting, 30 ms at the most: for records that are tiny, or many of them broken
+INLINE_PARTS_MAX: Final = 2_000  # of JSON
 LARGE_AT_ONCE: Final = 1  # of the others: it may take 100 MB for a moment
 
 T = TypeVar("T")
@@ -66,7 +68,10 @@ class Receiver:
     async def take(self, signal: Signal, body: bytearray, encoding: Encoding, tenant: str | None) -> Answer:
         """The answer to a request, once Kafka has it. Raises Failure."""
         inline = len(body) <= (INLINE_BYTES_MAX if encoding == "proto" else INLINE_JSON_BYTES_MAX)
-        cut, lost = await self._run(inline, lambda: _cut(signal, body, encoding))
+        done = await self._run(True, lambda: _cut_inline(signal, body, encoding)) if inline else None
+        if done is None:
+            done = await self._run(False, lambda: _cut(signal, body, encoding, PARTS_MAX, STEPS_MAX))
+        cut, lost = done
         await self.forward.send(signal, cut.parts(), tenant, self.default_tenant, cut.out_bytes)
         answer = answer_of(signal, cut, lost, RECORD_BYTES_MAX)
         self.counts.requests += 1
@@ -102,8 +107,18 @@ class Receiver:
             self.counts.wrong += 1
 
 
-def _cut(signal: Signal, body: bytearray, encoding: Encoding) -> tuple[Split, int]:
+def _cut_inline(signal: Signal, body: bytearray, encoding: Encoding) -> tuple[Split, int] | None:
+    """None where that takes longer than others should wait."""
+    try:
+        return _cut(signal, body, encoding, INLINE_PARTS_MAX, INLINE_STEPS_MAX)
+    except Refused as refused:
+        if refused.code != "too_large":
+            raise
+        return None
+
+
+def _cut(signal: Signal, body: bytearray, encoding: Encoding, parts_max: int, steps_max: int) -> tuple[Split, int]:
     if encoding == "proto":
-        return split(signal, body), 0
-    converted = to_protobuf(FORMS[signal], body, PARTS_MAX)
-    return split(signal, converted.value), converted.lost
+        return split(signal, body, steps_max=steps_max), 0
+    converted = to_protobuf(FORMS[signal], body, parts_max)
+    return split(signal, converted.value, steps_max=steps_max), converted.lost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -16,6 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from ingest.errors import Refused
 from ingest.otlp.framing import delimited
+from ingest.otlp.mapping import map_request
 from ingest.otlp.split import LOST_ABOVE_BYTES, OUT_BYTES_MAX, Part, split
 from ingest.otlp.wire import PARTS_MAX, parse
 
@@ -79,8 +81,12 @@ def test_the_key_is_the_run_as_the_mapping_finds_it() -> None:
         (A.hex().encode(), [2, 3]),
         (b"mine", [4]),
     ]
-    of_resource = parts(request_of(span(A, 1), span(B, 2), span(A, 3, "mine"), tallystick__run_id="all"))
+    spans = [span(A, 1), span(B, 2), span(A, 3, "mine"), span(B, 4, "not a run id")]
+    of_resource = parts(request_of(*spans, tallystick__run_id="all"))
     assert [part.key for part in of_resource] == [b"all", b"all", b"mine"]
+    for part in of_resource:
+        for mapped in map_request("spans", parse("spans", part.value, "proto")):
+            assert mapped.drafts[0].run == (part.key or b"").decode()
 
 
 def test_tenants_are_kept_apart() -> None:
@@ -145,6 +151,53 @@ def test_a_span_that_cannot_be_read_goes_alone() -> None:
     assert (cut.records, cut.broken, cut.rejected) == (3, 1, 1)
     assert [part.count for part in found] == [2, 1]
     assert bad in found[1].value
+
+
+def within(*numbers: int, body: bytes) -> bytes:
+    for number in numbers:
+        body = delimited(number, len(body)) + body
+    return body
+
+
+GOOD = span(A, 1).SerializeToString()
+BROKEN = delimited(5, 1) + b"\xff"  # a name that is not UTF-8
+
+
+def test_of_many_records_one_that_cannot_be_read_costs_no_more_than_itself() -> None:
+    own = within(1, body=within(3, body=b"") * 20_000)  # a scope of empty attributes, which are parsed slowly
+    records = [within(2, body=GOOD)] * 4_000
+    records[2_000] = within(2, body=BROKEN)
+    body = within(2, 1, body=own + b"".join(records))
+    began = time.process_time()
+    cut = split("spans", body)
+    assert time.process_time() - began < 1  # with the scope parsed for each of them: 4 s
+    assert (cut.records, cut.broken) == (4_000, 1)
+    assert sorted(part.count for part in cut.parts()) == [1, 3_999]
+    assert cut.out_bytes >= sum(len(part.value) for part in cut.parts())
+
+
+def test_in_a_scope_that_cannot_be_read_no_record_can_be() -> None:
+    bad = within(2, body=within(1, body=within(1, body=b"\xff")) + within(2, body=GOOD) * 3)
+    cut = split("spans", within(1, body=bad + within(2, body=within(2, body=GOOD))))
+    assert (cut.records, cut.broken) == (4, 3)
+    assert [part.count for part in cut.parts()] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x0a\x00" + b"\x10\x00" * 1_000,
+        within(1, body=b"\x20\x00" * 1_000),
+        within(2, 1, body=b"\x20\x00" * 1_000 + b"\x12\x00"),
+        within(2, 1, body=b"\x12\x00" * 1_000),
+        within(2, 1, body=within(2, body=BROKEN) * 250 + within(2, body=GOOD)),
+        within(1, body=b"") * 120,
+    ],
+)
+def test_work_is_bounded_whatever_the_fields_are(body: bytes) -> None:
+    with pytest.raises(Refused, match="1,000 steps") as caught:
+        split("spans", body, steps_max=1_000)
+    assert caught.value.code == "too_large"
 
 
 @pytest.mark.parametrize(
