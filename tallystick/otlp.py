@@ -52,7 +52,8 @@ async def gateway(
         grpc=Address.parse(settings.otlp_grpc or OTLP_GRPC),
         bootstrap=bootstrap,
         kafka=client,
-        tokens=tokens_in_force(settings),
+        tokens=settings.otlp_tokens_file,
+        tokens_needed=settings.otlp_tokens is not None,
         default_tenant=settings.otlp_tenant,
     )
     async with AsyncExitStack() as ending:
@@ -85,12 +86,6 @@ async def say_taken(served: Serving, say: Callable[[str], None]) -> None:
         if told:
             say(f"OTLP in {elapsed:.0f} s: {', '.join(told)}")
         before, at = now, time.monotonic()
-
-
-def tokens_in_force(settings: Settings) -> Path | None:
-    """The file of tokens that senders need; None where they need none."""
-    file = settings.otlp_tokens_file
-    return file if settings.otlp_tokens is not None or file.exists() else None
 
 
 def _moved(settings: Settings, config: GatewayConfig, error: CantListen) -> GatewayConfig | None:

@@ -33,7 +33,7 @@ from tallystick.consume import Consuming, consumer_config
 from tallystick.endpoints import Endpoints, Home
 from tallystick.errors import ServerError, TallyError
 from tallystick.ledgers import open_keystore, origin_prefix
-from tallystick.otlp import gateway, say_taken, tokens_in_force
+from tallystick.otlp import gateway, say_taken
 from tallystick.servers import TOPICS, EmbeddedKafka, EmbeddedPostgres, ensure_topics, stack
 from tallystick.servers.progress import Report, silent
 from tallystick.settings import Settings
@@ -248,8 +248,7 @@ def _say_what_is_up(settings: Settings, up: Running, say: Say) -> None:
     say(f"home      {settings.home}")
     say(f"Postgres  {address.get('host')}:{address.get('port')} ({postgres_whose})")
     say(f"Kafka     {up.endpoints.kafka} ({kafka_whose})")
-    guarded = "with tokens" if tokens_in_force(settings) is not None else "no tokens"
-    say(f"OTLP      {up.endpoints.otlp_http} and gRPC at {up.endpoints.otlp_grpc} ({guarded})")
+    say(f"OTLP      {up.endpoints.otlp_http} and gRPC at {up.endpoints.otlp_grpc} ({up.otlp.guarded})")
     for line in up.moved:
         say(f"          {line}")
     say(f"logs      {up.prefix}/…")

@@ -37,13 +37,14 @@ class CantListen(IngestError):  # noqa: N818 - says what happened
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """`tokens`: the file of tokens; None: nobody proves who they are."""
+    """`tokens`: the file of tokens; None: nobody proves who they are. `tokens_needed`: also while it isn't there."""
 
     http: Address
     grpc: Address
     bootstrap: str
     kafka: Mapping[str, Any] = field(default_factory=dict)
     tokens: Path | None = None
+    tokens_needed: bool = True
     default_tenant: str = "default"
 
 
@@ -60,6 +61,14 @@ class Serving:
         return self.receiver.forward
 
     @property
+    def guarded(self) -> str:
+        """In words, what senders need."""
+        tokens = self.receiver.tokens
+        if tokens is None or not tokens.needed:
+            return "no tokens: open to this machine"
+        return "with tokens" if tokens.count else "nobody is let in: its file of tokens is empty"
+
+    @property
     def counts(self) -> Counts:
         return self.receiver.counts
 
@@ -70,10 +79,10 @@ async def serving(config: GatewayConfig) -> AsyncIterator[Serving]:
 
     Kafka need not be there: senders are told to come again until it is.
     """
+    tokens = Tokens(config.tokens, config.tokens_needed) if config.tokens is not None else None
     for address in (config.http, config.grpc):
-        if not address.loopback and config.tokens is None:
+        if not address.loopback and (tokens is None or not tokens.needed):
             raise CantListen(str(address), "other machines reach it, and there are no tokens", unguarded=True)
-    tokens = Tokens(config.tokens) if config.tokens is not None else None
     forward = Forward(config.bootstrap, config.kafka)
     receiver = Receiver(forward, tokens, config.default_tenant)
     try:

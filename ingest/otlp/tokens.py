@@ -3,8 +3,10 @@
 The file: `{"tokens": [{"id", "tenant", "sha256", "created"}]}`. A token is 256 random bits, so its plain hash can't be
 guessed back.
 
-Guarantees: a change of the file counts within LOOK_EVERY_S; while it can't be read nobody is let in, and senders are
-told to try again, so that nothing of theirs is lost; a token is compared with each known one in constant time.
+Guarantees: a change of the file counts within LOOK_EVERY_S. Where the file is there, tokens are asked for: from the
+moment it appears, and from then on to the end of the process. So removing the last token, or the file, closes a gateway
+and never opens one: without tokens nobody is let in, without the file senders are told to try again, so that nothing of
+theirs is lost. A token is compared with each known one in constant time.
 """
 
 from __future__ import annotations
@@ -75,19 +77,35 @@ def text(tokens: Sequence[Token]) -> str:
 
 
 class Tokens:
-    """The tokens of a file, read again when it changes."""
+    """The tokens of a file, read again when it changes. `needed`: whether senders need one without the file, too."""
 
-    def __init__(self, file: Path) -> None:
-        """Raises TokensUnreadable where the file can't be used at all."""
+    def __init__(self, file: Path, needed: bool = True) -> None:
+        """Raises TokensUnreadable where the file is there, or needed, and can't be used at all."""
         self._file = file
-        self._known = [(bytes.fromhex(token.sha256), token.tenant) for token in read(file)]
+        self._needed = needed
+        self._known: list[tuple[bytes, str]] = []
         self._stamp = self._stat()
+        if needed or self._stamp is not None:
+            self._needed = True
+            self._known = _known(file)
         self._looked_at = time.monotonic()
         self._trouble: str | None = None
 
-    def tenant_of(self, authorization: str | None) -> str:
-        """The tenant that an `Authorization: Bearer …` is of. Raises Failure."""
+    @property
+    def needed(self) -> bool:
+        """Whether senders need one now."""
         self._look()
+        return self._needed
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._known)
+
+    def tenant_of(self, authorization: str | None) -> str | None:
+        """The tenant that an `Authorization: Bearer …` is of; None where none is needed. Raises Failure."""
+        if not self.needed:
+            return None
         if self._trouble is not None:
             raise Failure("unavailable", "tokens can't be checked at the moment", RETRY_S)
         scheme, _, token = (authorization or "").partition(" ")
@@ -111,9 +129,14 @@ class Tokens:
         stamp = self._stat()
         if stamp == self._stamp and self._trouble is None:
             return
+        if not self._needed:
+            log.warning("a file of tokens is there now: every sender needs a token", file=str(self._file))
+            self._needed = True
         try:
-            self._known = [(bytes.fromhex(token.sha256), token.tenant) for token in read(self._file)]
+            self._known = _known(self._file)
             log.info("tokens read", file=str(self._file), tokens=len(self._known))
+            if not self._known:
+                log.warning("nobody is let in: no token is left", file=str(self._file))
             self._stamp, self._trouble = stamp, None
         except TokensUnreadable as error:
             if str(error) != self._trouble:
@@ -126,6 +149,10 @@ class Tokens:
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
+
+
+def _known(file: Path) -> list[tuple[bytes, str]]:
+    return [(bytes.fromhex(token.sha256), token.tenant) for token in read(file)]
 
 
 def _token(said: object) -> Token:

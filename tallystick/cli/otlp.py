@@ -48,7 +48,7 @@ def otlp(context: typer.Context) -> None:
 async def _serve(of: Servers) -> None:
     from ingest.otlp.forward import TOPICS as GATEWAY_TOPICS
     from tallystick.errors import TallyError
-    from tallystick.otlp import gateway, say_taken, tokens_in_force
+    from tallystick.otlp import gateway, say_taken
     from tallystick.servers.topics import TOPICS, answers, ensure_topics
 
     settings = of.settings
@@ -63,8 +63,7 @@ async def _serve(of: Servers) -> None:
     except TallyError as error:
         note(f"topics were not looked after: {error}")  # this login may only write; the operator makes them
     async with gateway(settings, of.kafka, of.kafka_client, note, may_move=False) as served:
-        guarded = "with tokens" if tokens_in_force(settings) is not None else "no tokens"
-        note(f"OTLP at http://{served.http} and gRPC at {served.grpc} ({guarded}), to Kafka at {of.kafka}")
+        note(f"OTLP at http://{served.http} and gRPC at {served.grpc} ({served.guarded}), to Kafka at {of.kafka}")
         await say_taken(served, note)
 
 
@@ -136,15 +135,22 @@ def token_remove(
 ) -> None:
     """Remove a token: within a second it lets nobody in.
 
+    Without the last one nobody can send at all: that closes a gateway, it doesn't open it. To let anybody on this
+    machine send without a token again, delete the file and start the gateway again.
+
     \b
     Examples:
       tally otlp token remove 3f9a1c0b2d4e
     """
-    from tallystick.otlp import remove_token
+    from tallystick.otlp import list_tokens, remove_token
     from tallystick.settings import load_settings
 
-    removed = remove_token(load_settings().otlp_tokens_file, token_id)
+    file = load_settings().otlp_tokens_file
+    removed = remove_token(file, token_id)
     if as_json:
         put_json({"removed": removed.id, "tenant": removed.tenant})
     else:
         put(f"token {removed.id} of {removed.tenant} is removed")
+    if not list_tokens(file):
+        note("that was the last one: nobody can send now. Add one, or, to serve this machine without tokens again,")
+        note(f"delete {file} and start the gateway again")

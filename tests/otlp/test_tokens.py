@@ -9,11 +9,15 @@ import psycopg
 import pytest
 
 from ingest.otlp import tokens
+from ingest.otlp.address import Address
 from ingest.otlp.answers import Failure
+from ingest.otlp.gateway import CantListen, GatewayConfig, serving
 from ingest.otlp.tokens import Tokens, TokensUnreadable
 from tallystick.errors import TallyError
 from tallystick.otlp import add_token, list_tokens, remove_token
+from tallystick.servers import ensure_topics
 from tests.cli.tally import Tally
+from tests.otlp.gateways import ANYWHERE, gateway, one_span
 from tests.support.servers import Database
 
 
@@ -53,6 +57,51 @@ def test_who_has_no_token_is_not_let_in(tmp_path: Path, authorization: str | Non
     file = tmp_path / "tokens.json"
     add_token(file, "acme")
     assert status(Tokens(file), authorization) == 401
+
+
+def test_the_first_token_counts_at_once_and_the_last_one_leaves_it_closed(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.json"
+    known = Tokens(file, needed=False)
+    assert known.tenant_of(None) is None
+    token, kept = add_token(file, "acme")
+    assert status(known, None) == 401
+    assert known.tenant_of(f"Bearer {token}") == "acme"
+    remove_token(file, kept.id)
+    assert status(known, None) == status(known, f"Bearer {token}") == 401
+    file.unlink()
+    assert status(known, None) == 503
+    assert Tokens(file, needed=False).tenant_of(None) is None
+    with pytest.raises(TokensUnreadable):
+        Tokens(file)
+
+
+async def test_a_running_gateway_asks_for_tokens_once_there_is_one(kafka: str, tmp_path: Path) -> None:
+    file = tmp_path / "tokens.json"
+    await ensure_topics(kafka)
+    async with gateway(kafka, tokens=file, tokens_needed=False) as (served, sender):
+        assert (await sender.post("/v1/traces", one_span(1))).status == 200
+        assert served.guarded.startswith("no tokens")
+        token, kept = add_token(file, "acme")
+        assert (await sender.post("/v1/traces", one_span(1))).status == 401
+        assert (await sender.post("/v1/traces", one_span(1), authorization=f"Bearer {token}")).status == 200
+        assert served.guarded == "with tokens"
+        remove_token(file, kept.id)
+        assert (await sender.post("/v1/traces", one_span(1))).status == 401
+        assert served.guarded.startswith("nobody")
+
+
+async def test_no_file_never_opens_it_to_other_machines(tmp_path: Path) -> None:
+    config = GatewayConfig(Address("0.0.0.0", 0), ANYWHERE, "127.0.0.1:9", tokens=tmp_path / "no", tokens_needed=False)
+    with pytest.raises(CantListen, match="there are no tokens"):
+        async with serving(config):
+            pass
+
+
+def test_removing_the_last_token_says_what_that_does(tmp_path: Path) -> None:
+    tally = Tally.at(tmp_path / "home")
+    first, second = (tally("otlp", "token", "add", "acme", "--json").json["id"] for _ in range(2))
+    assert tally("otlp", "token", "remove", first).err == ""
+    assert "nobody can send now" in tally("otlp", "token", "remove", second).err
 
 
 def test_while_the_file_cannot_be_read_senders_come_again(tmp_path: Path) -> None:
