@@ -1,6 +1,7 @@
 """A request's body as it comes in: decompressed piece by piece, counted, and paid for out of one budget.
 
-Guarantees: no more than BODY_BYTES_MAX bytes are kept of a body, counted after decompression; the bodies of all
+Guarantees: a compressed body is whole, or refused; no more than BODY_BYTES_MAX bytes are kept of it, counted after
+decompression, and no more are read, nor more than MEMBERS_MAX members begun, which may be empty; the bodies of all
 requests together never exceed the budget; whatever was taken from it is given back when the body is closed.
 """
 
@@ -14,6 +15,8 @@ from ingest.otlp.answers import Failure
 
 BODY_BYTES_MAX: Final = 64 * 1024 * 1024
 PIECE_BYTES: Final = 256 * 1024  # decompressed at a time
+COMPRESSED_BYTES: Final = 16 * 1024  # given to zlib at a time: with each member it copies what is left of them
+MEMBERS_MAX: Final = 4_096  # of gzip; writers make one, or one for each piece they were given
 RETRY_FULL_S: Final = 2
 
 Coding = Literal["identity", "gzip", "deflate"]
@@ -45,6 +48,8 @@ class Body:
         self._max = bytes_max
         self._value = bytearray()
         self._taken = 0
+        self._came = 0  # compressed bytes
+        self._members = 1
         self._wbits = _WINDOW_BITS.get(coding)
         self._unpacking = None if self._wbits is None else zlib.decompressobj(self._wbits)
 
@@ -60,7 +65,7 @@ class Body:
 
     def expect(self, size: int) -> None:
         """Refuse a body that is said to be so large before any of it is read. Takes nothing."""
-        if self._unpacking is None and size > self._max:
+        if size > self._max:
             raise self._too_large()
         if size > self._budget.free:
             raise Failure("unavailable", "the gateway's buffer is full", RETRY_FULL_S)
@@ -70,20 +75,27 @@ class Body:
         if self._wbits is None:
             self._add(data)
             return
+        self._came += len(data)
+        if self._came > self._max:
+            raise self._too_large()
         try:
-            self._unpack(data)
+            for start in range(0, len(data), COMPRESSED_BYTES):
+                self._unpack(data[start : start + COMPRESSED_BYTES])
         except zlib.error as error:
             raise Failure("bad_request", "the body can't be decompressed") from error
 
     def value(self) -> bytearray:
         """The whole body, decompressed."""
-        if self._unpacking is not None and self._value and not self._unpacking.eof:
+        if self._unpacking is not None and self._came and not self._unpacking.eof:
             raise Failure("bad_request", "the compressed body has no end")
         return self._value
 
     def _unpack(self, data: bytes) -> None:
         while data and self._unpacking is not None and self._wbits is not None:
             if self._unpacking.eof:  # gzip may have several members
+                self._members += 1
+                if self._members > MEMBERS_MAX:
+                    raise Failure("bad_request", f"the compressed body has more than {MEMBERS_MAX:,} members")
                 self._unpacking = zlib.decompressobj(self._wbits)
             self._add(self._unpacking.decompress(data, PIECE_BYTES))
             data = self._unpacking.unconsumed_tail or self._unpacking.unused_data

@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from ingest.otlp.answers import Failure
-from ingest.otlp.body import Body, Budget, Coding
+from ingest.otlp.body import MEMBERS_MAX, Body, Budget, Coding
 
 MIB = 1024 * 1024
 TEXT = b"what was said " * 10_000
@@ -42,7 +42,20 @@ def test_a_body_comes_out_as_it_went_in(coding: Coding, data: bytes, piece: int)
     assert budget.free == budget.bytes_max
 
 
-@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(TEXT)[:-9], gzip.compress(TEXT) + b"more"])
+PACKED = gzip.compress(TEXT)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no gzip",
+        PACKED[:-9],
+        PACKED + b"more",
+        *(PACKED[:size] for size in (1, 2, 9, 10, 11, 17, -1)),
+        gzip.compress(b"")[:-1],
+        gzip.compress(b"") + PACKED[:10],
+    ],
+)
 def test_what_is_no_gzip_is_refused(data: bytes) -> None:
     with Body(Budget(MIB), "gzip") as body, pytest.raises(Failure) as caught:
         fed(body, data)
@@ -62,6 +75,31 @@ def test_a_bomb_is_stopped_at_the_limit(coding: Coding) -> None:
     assert caught.value.http_status == 413
     assert peak < 20 * MIB
     assert budget.free == budget.bytes_max
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, -5, -1])
+def test_deflate_that_is_cut_off_is_refused(size: int) -> None:
+    with Body(Budget(MIB), "deflate") as body, pytest.raises(Failure) as caught:
+        fed(body, zlib.compress(TEXT)[:size])
+    assert caught.value.reason == "bad_request"
+
+
+def test_members_of_nothing_are_counted() -> None:
+    empty = gzip.compress(b"")
+    with Body(Budget(MIB), "gzip") as body:
+        body.feed(empty * MEMBERS_MAX)
+        assert body.value() == b""
+        with pytest.raises(Failure, match="members") as caught:
+            body.feed(empty)
+    assert caught.value.reason == "bad_request"
+
+
+def test_what_is_read_is_bounded_too() -> None:
+    nothing = zlib.compressobj(0, wbits=31)
+    stored = b"".join(nothing.compress(b"") + nothing.flush(zlib.Z_FULL_FLUSH) for _ in range(1_000))
+    with Body(Budget(MIB), "gzip", bytes_max=1_000) as body, pytest.raises(Failure) as caught:
+        fed(body, stored)
+    assert caught.value.http_status == 413
 
 
 def test_a_full_budget_says_come_again() -> None:
