@@ -169,6 +169,9 @@ def test_three_questions_are_answered_as_the_page_says(up: Up) -> None:
     shown = up.tally("show", run)
     said = [leaf for leaf in leaves if leaf.kind != "run_head"]
 
+    # one agent, whether its spans say it or the helper
+    assert {(leaf.actor or {})["agent"] for leaf in said} == {"support-desk"}
+
     # which principal authorized it
     principals = {leaf.actor["principal"] for leaf in said if leaf.actor}
     assert len(principals) == 1
@@ -251,9 +254,11 @@ def test_the_pages_of_the_helper_and_of_pydantic_ai_run_and_arrive(up: Up) -> No
     )
 
     assert {"model_call", "run_started", "run_finished"} <= {leaf.kind for leaf in leaves if leaf.run == pay[0]}
+    assert {leaf.actor["agent"] for leaf in leaves if leaf.run == pay[0] and leaf.actor} == {"support-desk"}
     # the payment that had to be approved: both halves, with what was asked and answered, are one run
     (paid,) = (leaf for leaf in leaves if leaf.kind == "tool_call" and leaf.data["tool"] == "pay")
     of_it = [leaf for leaf in leaves if leaf.run == paid.run]
+    assert {leaf.actor["agent"] for leaf in of_it if leaf.actor} == {"payer"}
     assert only(of_it, "approval_request").data["call"] == paid.data["call"]
     answered = [leaf.data for leaf in of_it if leaf.kind == "approval_decision" and "reviewer" in leaf.data]
     assert [(data["call"], data["approval"]) for data in answered] == [(paid.data["call"], paid.data["call"])]

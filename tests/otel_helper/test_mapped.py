@@ -244,6 +244,41 @@ def test_the_envelope_of_a_resource_is_read_as_a_whole() -> None:
     check_started(wire.events())
 
 
+SERVICE = {"service.name": "support"}
+
+
+@pytest.mark.parametrize(
+    ("resource", "agent", "span_says", "record_says"),
+    [
+        (SERVICE, None, "risk-desk", "support"),
+        (SERVICE, "support-desk", "support-desk", "support-desk"),
+        ({**SERVICE, "tallystick.agent": "support-desk"}, None, "risk-desk", "support-desk"),
+    ],
+    ids=["nothing", "the envelope", "the process"],
+)
+def test_whose_a_span_and_what_is_said_in_it_are_where_an_agent_is_said_by(
+    resource: dict[str, Any], agent: str | None, span_says: str, record_says: str
+) -> None:
+    wire = Wire(resource)
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.agent.name": "risk-desk"}
+    with otel.envelope("run-1", agent=agent), wire.tracer.start_as_current_span("chat", attributes=attributes):
+        otel.policy_decision("allow")
+    agents = {event.kind: event.actor.get("agent") for event in wire.events()}
+    otel.use(None)
+    assert (agents["model_call"], agents["policy_decision"]) == (span_says, record_says)
+
+
+def test_an_agent_with_an_envelope_in_the_block_is_itself(wire: Wire) -> None:
+    with otel.envelope("run-1", agent="support-desk"):
+        otel.policy_decision("allow")
+        with otel.envelope(agent="risk-desk"):
+            wire.tracer.start_span("chat", attributes={"gen_ai.operation.name": "chat"}).end()
+            otel.validator("r", "pass")
+    said = {event.kind: (event.actor.get("agent"), event.run) for event in wire.events()}
+    assert said["policy_decision"] == ("support-desk", "run-1")
+    assert said["model_call"] == said["validator"] == ("risk-desk", "run-1")
+
+
 def test_inside_a_web_servers_span_a_run_still_begins_and_ends(wire: Wire) -> None:
     with wire.tracer.start_as_current_span("POST /tickets"), otel.envelope("run-1", workflow="refunds"):
         wire.tracer.start_span("agent", attributes={"gen_ai.operation.name": "invoke_agent"}).end()
