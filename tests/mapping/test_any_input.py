@@ -160,6 +160,37 @@ def test_numbers_of_thousands_of_digits_in_json_are_kept_as_they_came() -> None:
     assert dict(own.raw)["metadata"] == json_text(told)
 
 
+def _interrupted(ids: list[str], attributes: dict[str, Any] | None = None, padding: str = "") -> list[Draft]:
+    """The approval requests of a span with one interrupt for each of the ids."""
+    text = "(Interrupt(value={'action_requests': [{'name': 'pay'}]}, id='%s'),)"
+    events = [
+        ("exception", {"exception.type": "GraphInterrupt", "exception.message": text % id_ + padding}) for id_ in ids
+    ]
+    (mapped,) = map_request("spans", spans_request(span("after_model", attributes, events=events)))
+    return [draft for draft in mapped.drafts if draft.kind == "approval_request"]
+
+
+def test_many_interrupts_with_a_large_state_read_it_once_and_repeat_none_of_it() -> None:
+    call = '{"name": "pay", "args": {"note": "%s"}, "id": "call_3"}' % ("x" * 100_000)
+    state = '{"messages": [' + "0, " * 100_000 + '{"type": "ai", "tool_calls": [' + call + "]}]}"
+    began = time.process_time()
+    found = _interrupted([f"e{at}" for at in range(250)], {"input.value": state})
+    assert time.process_time() - began < 2
+    assert [draft.data["approval"] for draft in found] == [f"e{at}" for at in range(250)]
+    assert {draft.data["call"] for draft in found} == {"call_3"}
+    inputs = [one for draft in found for one in draft.content if one.pointer == "/input"]
+    assert len(inputs) == 1
+    assert inputs[0] in found[0].content
+
+
+def test_the_text_of_one_interrupt_with_many_ids_comes_once() -> None:
+    ids = "'), Interrupt(value=1, id='".join(f"e{at}" for at in range(64))
+    found = _interrupted([ids], padding="x" * 800_000)
+    assert [draft.data["approval"] for draft in found] == [f"e{at}" for at in range(64)]
+    assert [len(draft.content) for draft in found] == [1] + [0] * 63
+    assert sum(len(one.value) for draft in found for one in draft.content) < 810_000
+
+
 def test_names_that_look_like_many_handoffs_are_read_in_proportion() -> None:
     """The shapes repeat what a rule looks for, where one that looks again from each place would take minutes."""
     shapes = (

@@ -103,20 +103,29 @@ def _status_message(item: Item) -> Content | None:
 
 
 def interrupts(item: Item, events: list[SpanEvent]) -> None:
-    """The approval requests that interrupts are: `approval` is the interrupt's id, the same on every ancestor."""
+    """The approval requests that interrupts are: `approval` is the interrupt's id, the same on every ancestor. An
+    exception's text is the context of its first request, and a call's arguments the input of the span's first that asks
+    about it: no text comes more than once, however many ask."""
+    read: langgraph.Asked | None = None
+    is_read = is_told = False
     for event in events:
         message = event.attributes.get("exception.message")
         found: list[str | None] = [*langgraph.interrupt_ids(message)]
-        for approval in found or [None]:
+        tool = langgraph.asks(message) if len(found) == 1 else None
+        if tool is not None and not is_read:
+            read, is_read = langgraph.last_call(item.said), True
+        for at, approval in enumerate(found or [None]):
             if item.full:
                 return
             draft = item.derive("approval_request", "span_event", timestamp_of(event.time_ns))
             if approval is not None:
                 draft.data["approval"] = approval
-            if len(found) == 1 and (asked := langgraph.asked_call(item.said, message)) is not None:
-                draft.data["call"] = asked[0]
-                draft.content.append(forms.content("/input", forms.Json(asked[1])))
-            if message is not None and message != "":
+            if tool is not None and read is not None and read.tool == tool:
+                draft.data["call"] = read.call
+                if not is_told:
+                    draft.content.append(forms.content("/input", forms.Json(read.arguments)))
+                    is_told = True
+            if at == 0 and message is not None and message != "":
                 draft.content.append(forms.content("/context", message))
                 item.said.used.add(event.key("exception.message"))
         item.said.used.add(event.key("exception.type"))

@@ -79,25 +79,39 @@ def read(said: Said) -> None:
             return
 
 
-def asked_call(said: Said, message: Any) -> tuple[str, bytes] | None:
-    """The id and the arguments' exact text of the one tool call that the human-in-the-loop middleware asks about: the
-    state that its span was given ends with the model's message that makes the call."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The one tool call that the human-in-the-loop middleware asks about: its arguments are their exact text."""
+
+    tool: str
+    call: str
+    arguments: bytes
+
+
+def asks(message: Any) -> str | None:
+    """The tool that the middleware's interrupt asks about, first of several."""
     action = _ACTION.search(message) if type(message) is str else None
-    found = _input(said, '"tool_calls"') if action is not None else None
-    if action is None or found is None:
+    return action[1] if action else None
+
+
+def last_call(said: Said) -> Asked | None:
+    """The call that the state which the span was given ends with, where the last message makes only one. Reads the
+    whole state: ask once for a span."""
+    found = _input(said, '"tool_calls"')
+    if found is None:
         return None
     state, text = found
     messages = state.get("messages")
     last: Any = messages[-1] if type(messages) is list and messages else None
     calls = _plain(last).get("tool_calls") if type(last) is dict else None
-    if type(calls) is not list or len(calls) != 1 or type(calls[0]) is not dict or calls[0].get("name") != action[1]:
+    if type(calls) is not list or len(calls) != 1 or type(calls[0]) is not dict:
         return None
-    call = forms.name(calls[0].get("id"))
+    tool, call = forms.name(calls[0].get("name")), forms.name(calls[0].get("id"))
     last_text = jsontext.items(_at(text, "messages"))[-1]
     wrapped = next((name for name in _WRAPPED if type(last.get(name)) is dict), None)
     calls_text = _at(last_text if wrapped is None else _at(last_text, wrapped), "tool_calls")
     arguments = _at(jsontext.items(calls_text)[0], "args")
-    return (call, arguments) if call is not None and arguments else None
+    return Asked(tool, call, arguments) if tool is not None and call is not None and arguments else None
 
 
 def _input(said: Said, sign: str) -> tuple[dict[str, Any], bytes] | None:
