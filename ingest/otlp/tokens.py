@@ -31,6 +31,7 @@ from ingest.otlp.answers import Failure
 LOOK_EVERY_S: Final = 1.0
 RETRY_S: Final = 2
 TOKEN_CHARACTERS_MAX: Final = 1024
+FILE_BYTES_MAX: Final = 1024 * 1024  # of some 4,000 tokens
 PREFIX: Final = "tally_"
 
 log = structlog.get_logger("tallystick.otlp")
@@ -58,16 +59,13 @@ def made(tenant: str, created: str) -> tuple[str, Token]:
 
 
 def read(file: Path) -> list[Token]:
-    """The tokens of a file. Raises TokensUnreadable, also where others than its owner may write it."""
+    """The tokens of a file. Waits for nothing, whatever stands in its place. Raises TokensUnreadable, also where others
+    than its owner may write it."""
     try:
-        with file.open("rb") as opened:
-            if os.fstat(opened.fileno()).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise TokensUnreadable(f"{file}: others than its owner may write it (chmod 600 {file})")
-            found = json.loads(opened.read())
-        return [_token(one) for one in found["tokens"]]
+        return [_token(one) for one in json.loads(_bytes_of(file))["tokens"]]
     except OSError as error:
         raise TokensUnreadable(f"{file}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TokensUnreadable(f"{file}: expected the JSON that `tally otlp token add` writes") from error
 
 
@@ -151,6 +149,19 @@ class Tokens:
         return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
 
 
+def _bytes_of(file: Path) -> bytes:
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+        found = os.fstat(opened.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise TokensUnreadable(f"{file}: expected a regular file")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise TokensUnreadable(f"{file}: others than its owner may write it (chmod 600 {file})")
+        data = opened.read(FILE_BYTES_MAX + 1)
+    if len(data) > FILE_BYTES_MAX:
+        raise TokensUnreadable(f"{file}: larger than {FILE_BYTES_MAX:,} bytes")
+    return data
+
+
 def _known(file: Path) -> list[tuple[bytes, str]]:
     return [(bytes.fromhex(token.sha256), token.tenant) for token in read(file)]
 
@@ -161,6 +172,7 @@ def _token(said: object) -> Token:
     token = Token(**{name: said[name] for name in ("id", "tenant", "sha256", "created")})
     if not all(isinstance(part, str) and part for part in (token.id, token.tenant, token.created)):
         raise TypeError
+    token.tenant.encode()  # as a header of Kafka's; a lone surrogate raises ValueError
     if len(bytes.fromhex(token.sha256)) != hashlib.sha256().digest_size:
         raise ValueError
     return token

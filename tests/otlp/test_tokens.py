@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -109,7 +110,16 @@ def test_while_the_file_cannot_be_read_senders_come_again(tmp_path: Path) -> Non
     token, _ = add_token(file, "acme")
     good = file.read_text()
     known = Tokens(file)
-    for broken in ("", "{}", '{"tokens": [{}]}', good.replace("sha256", "hash"), good.replace('"acme"', "7")):
+    for broken in (
+        "",
+        "{}",
+        '{"tokens": [{}]}',
+        good.replace("sha256", "hash"),
+        good.replace('"acme"', "7"),
+        "[" * 100_000,
+        good.replace('"acme"', '"acme\\ud800"'),
+        good + " " * tokens.FILE_BYTES_MAX,
+    ):
         file.write_text(broken)
         assert status(known, f"Bearer {token}") == 503
         file.write_text(good)
@@ -120,6 +130,18 @@ def test_while_the_file_cannot_be_read_senders_come_again(tmp_path: Path) -> Non
     assert known.tenant_of(f"Bearer {token}") == "acme"
     file.chmod(0o622)
     assert status(known, f"Bearer {token}") == 503
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_holds_nobody_up(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    file = tmp_path / "tokens.json"
+    token, _ = add_token(file, "acme")
+    known = Tokens(file)
+    file.unlink()
+    make(file)
+    assert status(known, f"Bearer {token}") == 503
+    with pytest.raises(TokensUnreadable):
+        Tokens(file)
 
 
 def test_a_file_that_others_may_write_is_not_used(tmp_path: Path) -> None:
