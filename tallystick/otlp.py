@@ -1,7 +1,8 @@
 """The OTLP gateway under these settings: its addresses, its tokens, and the file that holds them.
 
-Guarantees: a default port that is taken is left to whoever has it, and a free one is used and said; an address that was
-asked for is used, or nothing is. A file of tokens is written whole or not at all, for its owner only.
+Guarantees: a default port that is taken is left to whoever has it, and a free one is used, said, and used again at the
+next start; an address that was asked for is used, or nothing is. A file of tokens is written whole or not at all,
+for its owner only.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tallystick.endpoints import announced
 from tallystick.errors import TallyError
 from tallystick.servers import ports
 from tallystick.servers.home import make_folder, write_atomically
+from tallystick.servers.progress import silent
 from tallystick.settings import OTLP_GRPC, OTLP_HTTP, Settings
 
 TRIES_MAX = 6
@@ -57,23 +59,26 @@ async def gateway(
         default_tenant=settings.otlp_tenant,
     )
     async with AsyncExitStack() as ending:
-        yield await _served(ending, settings, config, say, TRIES_MAX if may_move else 1)
+        served = await _served(ending, settings, config, TRIES_MAX if may_move else 1)
+        for name, wanted, got in (("http", config.http, served.http), ("grpc", config.grpc, served.grpc)):
+            if wanted.port and got != wanted:
+                make_folder(_port_file(settings, name).parent)
+                write_atomically(_port_file(settings, name), f"{got.port}\n")
+                say(f"{wanted} belongs to another program, which gets what is sent there; send OTLP to {got} instead")
+        yield served
 
 
-async def _served(
-    ending: AsyncExitStack, settings: Settings, config: GatewayConfig, say: Callable[[str], None], tries: int
-) -> Serving:
+async def _served(ending: AsyncExitStack, settings: Settings, config: GatewayConfig, tries: int) -> Serving:
     try:
         return await ending.enter_async_context(serving(config))
     except CantListen as error:
         moved = _moved(settings, config, error) if tries > 1 else None
         if moved is None:
             raise TallyError(f"OTLP can't be served at {error}", _fix(error)) from error
-        say(f"{error.address} is taken by another program: OTLP moves to a free port")
     except TokensUnreadable as error:
         fix = "Correct the file, or set TALLY_OTLP_TOKENS to another."
         raise TallyError(f"the tokens of OTLP can't be used: {error}", fix) from error
-    return await _served(ending, settings, moved, say, tries - 1)
+    return await _served(ending, settings, moved, tries - 1)
 
 
 async def say_taken(served: Serving, say: Callable[[str], None]) -> None:
@@ -89,15 +94,23 @@ async def say_taken(served: Serving, say: Callable[[str], None]) -> None:
 
 
 def _moved(settings: Settings, config: GatewayConfig, error: CantListen) -> GatewayConfig | None:
-    """The configuration with a free port in the place of a default one that is taken."""
+    """The configuration with another port in the place of a default one that is taken: the one that this home moved to
+    before, where that is free, else any."""
     if not error.taken:
         return None
-    free = Address(ports.LOOPBACK, ports.pick())
-    if error.address == str(config.http) and settings.otlp_http is None:
-        return replace(config, http=free)
-    if error.address == str(config.grpc) and settings.otlp_grpc is None:
-        return replace(config, grpc=free)
+    for name, address, chosen, default in (
+        ("http", config.http, settings.otlp_http, OTLP_HTTP),
+        ("grpc", config.grpc, settings.otlp_grpc, OTLP_GRPC),
+    ):
+        if error.address == str(address) and chosen is None:
+            attempt = 0 if str(address) == default else 1
+            port = ports.choose("OTLP", _port_file(settings, name), None, attempt, silent)
+            return replace(config, **{name: Address(ports.LOOPBACK, port)})  # type: ignore[arg-type]
     return None
+
+
+def _port_file(settings: Settings, name: str) -> Path:
+    return settings.home / f"otlp-{name}" / "port"
 
 
 def _fix(error: CantListen) -> str:

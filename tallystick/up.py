@@ -250,7 +250,7 @@ def _say_what_is_up(settings: Settings, up: Running, say: Say) -> None:
     say(f"Kafka     {up.endpoints.kafka} ({kafka_whose})")
     say(f"OTLP      {up.endpoints.otlp_http} and gRPC at {up.endpoints.otlp_grpc} ({up.otlp.guarded})")
     for line in up.moved:
-        say(f"          {line}")
+        say(f"WARNING   {line}")
     say(f"logs      {up.prefix}/…")
     say(f"addresses {settings.endpoints_file}")
     if up.consumer_error is None:

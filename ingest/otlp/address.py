@@ -16,6 +16,8 @@ class Address:
     @classmethod
     def parse(cls, text: str) -> Address:
         """Of `host:port` or `[IPv6]:port`. Raises ValueError."""
+        if "://" in text:
+            raise ValueError(f"expected host:port, without {text.strip().partition('://')[0]}://")
         host, colon, port = text.strip().rpartition(":")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]

@@ -11,8 +11,9 @@ def up() -> None:
     Servers are embedded ones, under TALLY_HOME, unless TALLY_POSTGRES_URL or TALLY_KAFKA_BOOTSTRAP name yours. When all
     is ready, addresses and passwords are in $TALLY_HOME/endpoints.json, where the other commands find them.
 
-    Any OpenTelemetry SDK can send to it: OTLP over HTTP at 127.0.0.1:4318, over gRPC at 127.0.0.1:4317, or at free
-    ports where those are taken. TALLY_OTLP_HTTP and TALLY_OTLP_GRPC set others.
+    Any OpenTelemetry SDK can send to it: OTLP over HTTP at 127.0.0.1:4318, over gRPC at 127.0.0.1:4317. Where those
+    ports are another program's it says so and takes free ones, the same at each start. TALLY_OTLP_HTTP and
+    TALLY_OTLP_GRPC set others.
 
     \b
     Examples:

@@ -248,6 +248,11 @@ def test_an_address_that_is_none_is_told(tmp_path: Path, address: str) -> None:
     assert "TALLY_OTLP_GRPC" in tally("otlp").one_line()
 
 
+def test_a_url_for_an_address_is_told_what_is_too_much(tmp_path: Path) -> None:
+    tally = Tally.at(tmp_path / "home", TALLY_KAFKA_BOOTSTRAP="127.0.0.1:9", TALLY_OTLP_HTTP="http://0.0.0.0:4418")
+    assert "without http://" in tally("otlp").one_line()
+
+
 @pytest.mark.parametrize(
     ("address", "loopback"),
     [
@@ -281,7 +286,18 @@ async def test_a_default_port_that_is_taken_gives_way_and_one_asked_for_does_not
         async with gateway(_settings(tmp_path), kafka, {}, said.append, may_move=True) as gate:
             assert await gate.forward.started(READY_S)
             assert (await Sender(gate.http).post(TRACES, one_span(3))).status == 200
+            moved = (gate.http, gate.grpc)
         assert [line.split(" ")[0] for line in said] == taken
+        assert [f"send OTLP to {address} instead" in line for address, line in zip(moved, said, strict=True)] == [
+            True
+        ] * 2
+        async with gateway(_settings(tmp_path), kafka, {}, said.append, may_move=True) as gate:
+            assert (gate.http, gate.grpc) == moved
+            assert await gate.forward.started(READY_S)
+            other_home = _settings(tmp_path / "other")
+            async with gateway(other_home, kafka, {}, said.append, may_move=True) as other:
+                assert not {other.http, other.grpc} & set(moved)
+                assert await other.forward.started(READY_S)
         with pytest.raises(TallyError, match="can't be served"):
             async with gateway(_settings(tmp_path, otlp_http=taken[0]), kafka, {}, said.append, may_move=True):
                 pass
