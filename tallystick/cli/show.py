@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tallystick.cli.output import AsJson, note, put
-from tallystick.cli.telling import tell_run
+from tallystick.cli.telling import ENTRIES_SHOWN, tell_run
 
 if TYPE_CHECKING:
     from replay.show import RunShown
@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
     tenant: Annotated[str | None, typer.Option(metavar="T", help="Whose run, where several tenants have it.")] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=0, help="How many entries to show.")
+    ] = ENTRIES_SHOWN,
+    every: Annotated[bool, typer.Option("--all", help="Show every entry.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a run's entries in order, what is known of the run, and what it comes to.
+    """Show what a run comes to, what is known of it, and its entries by time.
 
-    Each entry has the time that its sender told, the time at which the ledger recorded it, and who vouches for it. Of
-    entries that tell the same thing, as a log and its span do, all but one say which entry they are the same as.
+    The entries stand in the order of their times; one without a time keeps its place in the log. With --json all of
+    them stand in the order of the log, whatever --limit says. Each has the time that its sender told, the time at which
+    the ledger recorded it, and who vouches for it. Of entries that tell the same thing, as a log and its span do, all
+    but one say which entry they are the same as.
 
     A content field is `disclosed` (opened, and what the leaf commits to), `withheld` (there is no key store here),
     `erased`, `key_missing` or `tampered`. With --json a value is the exact text that was recorded, digits and spaces
@@ -35,6 +41,7 @@ def show(
     \b
     Examples:
       tally show 7f31-returns
+      tally show 7f31-returns --limit 20
       tally show 7f31-returns --tenant acme --json
     """
     from tallystick.cli.connect import servers
@@ -43,7 +50,7 @@ def show(
     if as_json:
         put(shown.to_json())
     else:
-        tell_run(shown)
+        tell_run(shown, None if every else limit)
     if any(_is_tampered(entry) for entry in shown.entries):
         note("something was tampered with; `tally verify` says what")
 

@@ -1,4 +1,4 @@
-"""A run as a person reads it: its entries, what is known of it, and what it comes to."""
+"""A run as a person reads it: what it comes to, what is known of it, and its entries."""
 
 from __future__ import annotations
 
@@ -16,18 +16,35 @@ if TYPE_CHECKING:
 
 VALUE_CHARACTERS_MAX: Final = 200  # of a content value
 INDEXES_SHOWN_MAX: Final = 3  # of the entries that show a link; --json has all
+ENTRIES_SHOWN: Final = 200  # of a run, unless told otherwise
 _APPROVALS: Final = ("asked", "approved", "rejected", "expired", "undecided", "unanswered")
 
 
-def tell_run(shown: RunShown) -> None:
-    """The entries in order, each with what it says; then what follows from them."""
+def tell_run(shown: RunShown, limit: int | None = ENTRIES_SHOWN) -> None:
+    """What the run comes to and what is known of it; then its entries by time, so many of them, or all (None)."""
     put(f"run {shown.run} in {shown.log}, {len(shown.entries)} entries")
+    _tell_totals(shown.told, shown.totals)
+    _tell_knowledge(shown.knowledge)
+    put()
     put(f"{'seq':>5}  {'time':27}  {'recorded':27}  {'vouched':8}  kind")
     merged = shown.merged()
-    for entry, recorded in zip(shown.entries, shown.recorded, strict=True):
-        _tell(entry, recorded, merged.get(entry["index"]))
-    _tell_knowledge(shown.knowledge)
-    _tell_totals(shown.told, shown.totals)
+    in_order = _by_time(shown.entries)
+    for at in in_order[:limit]:
+        entry = shown.entries[at]
+        _tell(entry, shown.recorded[at], merged.get(entry["index"]))
+    more = len(in_order) - len(in_order[:limit])
+    if more:
+        put(f"and {more} more: --all shows every entry, --limit N the first N")
+
+
+def _by_time(entries: Sequence[dict[str, Any]]) -> list[int]:
+    """The entries' places in the order in which things happened. The log has them as they arrived, children before
+    parents; what has no time keeps its place in it."""
+    timed = [at for at, entry in enumerate(entries) if entry["time"] is not None]
+    found = list(range(len(entries)))
+    for place, at in zip(timed, sorted(timed, key=lambda at: (entries[at]["time"], at)), strict=True):
+        found[place] = at
+    return found
 
 
 def _tell(entry: dict[str, Any], recorded: str | None, same_as: tuple[int, str] | None) -> None:
@@ -52,7 +69,6 @@ def _tell(entry: dict[str, Any], recorded: str | None, same_as: tuple[int, str] 
 
 def _tell_knowledge(known: Knowledge) -> None:
     """The twelve links, and what is missing or gone."""
-    put()
     rows: list[tuple[str, ...]] = [
         (
             name.replace("_", " "),
@@ -81,14 +97,8 @@ def _tell_knowledge(known: Knowledge) -> None:
 
 
 def _tell_totals(run: Run, totals: Totals) -> None:
-    """What the run comes to, each thing counted once."""
-    put()
-    began = "" if run.started is None else f" {run.started}"
-    if run.ended is None:
-        put(f"no end was told; started{began or ' at an unknown time'}")
-    else:
-        roots = f", {run.roots} roots" if run.roots > 1 else ""
-        put(f"{run.status or 'status unknown'}, {began.strip() or '?'} to {run.ended}{roots}")
+    """How the run ended and what it comes to, each thing counted once."""
+    put(_ending(run))
     put(
         f"{totals.model_calls} model calls, {totals.tool_calls} tool calls ({totals.tool_calls_denied} denied),"
         f" {totals.errors} errors, {totals.retries} retries, {totals.delegations} delegations"
@@ -107,6 +117,18 @@ def _tell_totals(run: Run, totals: Totals) -> None:
         "claimed for the run": cost.whole,
     }
     put("; ".join(f"{name} {_money(sums)}" for name, sums in said.items()))
+    put()
+
+
+def _ending(run: Run) -> str:
+    status = run.status or "status unknown"
+    roots = f", {run.roots} roots" if run.roots > 1 else ""
+    if run.ended is not None:
+        return f"{status}, {run.started or '?'} to {run.ended}{roots}"
+    began = f"started {run.started or 'at an unknown time'}{roots}"
+    if any(step.kind == "run_finished" for step in run.steps):
+        return f"{status}, {began}; no time of its end was told"
+    return f"no end was told; {began}"
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from ledger.registry import Registry, append_pending
 from ledger.seal import Pending, Sealer, ledger_event
 from replay.errors import RunUnknown
 from replay.show import as_text, show_run
+from tests.cli.tally import Tally
 from tests.faults.support import Site, event
 
 MEMBERS = {"index", "id", "run_seq", "kind", "time", "actor", "data", "source", "content"}
@@ -154,6 +156,20 @@ async def test_a_run_of_several_tenants_must_be_named_with_its_tenant(site: Site
     assert (await shown(site, "run", "other"))["log"] == other.origins[0]
     with pytest.raises(RunUnknown, match="of tenant nobody"):
         await shown(site, "run", "nobody")
+
+
+async def test_the_command_shows_as_many_entries_as_it_is_told_and_as_json_all(site: Site, tmp_path: Path) -> None:
+    await send(site, event("run", 1), event("run", 2), event("run", 3))
+    tally = Tally.at(tmp_path / "home", TALLY_POSTGRES_URL=site.postgres)
+
+    first = tally("show", "run", "--limit", "2")
+    every = tally("show", "run", "--limit", "2", "--all")
+    as_json = tally("show", "run", "--limit", "2", "--json")
+
+    assert (first.status, every.status, as_json.status) == (0, 0, 0)
+    assert first.out.splitlines()[-1] == "and 1 more: --all shows every entry, --limit N the first N"
+    assert [first.out.count("call-3"), every.out.count("call-3"), len(as_json.json["entries"])] == [0, 1, 3]
+    assert [entry["run_seq"] for entry in as_json.json["entries"]] == [0, 1, 2]
 
 
 def test_values_are_exact_text_or_base64() -> None:

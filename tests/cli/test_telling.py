@@ -12,9 +12,10 @@ from projections.knowledge import knowledge_of
 from projections.steps import steps, totals_of
 from replay.show import RunShown
 from tallystick.cli.telling import tell_run
-from tests.projections.leaves import COMMITTED, arrived, event, log, span
+from tests.projections.leaves import COMMITTED, arrived, event, event_id, leaf, log, span
 
 MONEY = {"amount": "0.0010", "currency": "USD"}
+HEADING = ["seq", "time", "recorded", "vouched", "kind"]
 
 
 def shown(*leaves: Leaf, content: dict[str, Any] | None = None) -> RunShown:
@@ -44,26 +45,78 @@ def shown(*leaves: Leaf, content: dict[str, Any] | None = None) -> RunShown:
     )
 
 
-def lines(capsys: pytest.CaptureFixture[str], run: RunShown) -> list[str]:
-    tell_run(run)
+def lines(capsys: pytest.CaptureFixture[str], run: RunShown, limit: int | None = None) -> list[str]:
+    tell_run(run, limit)
     return capsys.readouterr().out.splitlines()
+
+
+def entries_of(told: list[str]) -> list[str]:
+    """What stands below the entries' heading."""
+    (heading,) = (at for at, line in enumerate(told) if line.split() == HEADING)
+    return told[heading + 1 :]
+
+
+def indexes_of(told: list[str]) -> list[int]:
+    """The indexes of the entries in the order in which they are told."""
+    return [int(found[1]) for line in entries_of(told) if (found := re.match(r" +index (\d+), id ", line))]
 
 
 def test_an_entry_has_its_times_who_vouches_and_what_it_is_the_same_as(capsys: pytest.CaptureFixture[str]) -> None:
     told = lines(capsys, shown(log("l", "m", "model_call", at=4), span("m", "model_call", at=3)))
 
     assert told[0] == "run r1 in ledger.example.org/default, 2 entries"
-    assert told[1].split() == ["seq", "time", "recorded", "vouched", "kind"]
-    assert told[2].split() == [
+    heading = next(line for line in told if line.split() == HEADING)
+    span_entry, *_ = entries = entries_of(told)
+    assert span_entry.split()[0] == "1"
+    assert entries[3].split() == [
         "0",
         "2026-11-21T03:00:00.000004Z",
         "2026-11-21T03:00:10.000000Z",
         "claimed",
         "model_call",
     ]
-    assert told[2].index("model_call") == told[1].index("kind")
-    assert told[2].index("claimed") == told[1].index("vouched")
-    assert told[4] == "       tells the same as index 1 (of_its_span)"
+    assert entries[3].index("model_call") == heading.index("kind")
+    assert entries[3].index("claimed") == heading.index("vouched")
+    assert entries[5] == "       tells the same as index 1 (of_its_span)"
+
+
+def test_what_it_comes_to_and_what_is_known_stand_before_the_entries(capsys: pytest.CaptureFixture[str]) -> None:
+    told = lines(capsys, shown(span("m", "model_call")))
+
+    places = [
+        next(at for at, line in enumerate(told) if line.startswith(start))
+        for start in ("run r1", "no end was told", "1 model calls", "link ", "  seq", "       index 0")
+    ]
+    assert places == sorted(places)
+    assert places[:2] == [0, 1]
+
+
+def test_the_entries_stand_by_time_and_those_without_one_where_they_arrived(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    timeless = leaf("tool_call", {"from": "line", "tool": "x", "call": "x"}, id=event_id("timeless"))
+    arriving = [
+        span("tool", "tool_call", {"tool": "t"}, parent="a", at=5),
+        timeless,
+        span("m", "model_call", parent="a", at=2),
+        span("a", "run_finished", {"status": "success"}, at=9),
+        span("a", "run_started", derived=0, at=1),
+        event("same time as the tool", "final_action", at=5),
+    ]
+
+    assert indexes_of(lines(capsys, shown(*arriving))) == [4, 1, 2, 0, 5, 3]
+
+
+@pytest.mark.parametrize(("limit", "told_of", "more"), [(3, 3, 2), (5, 5, None), (None, 5, None), (0, 0, 5)])
+def test_of_a_long_run_so_many_entries_are_told_and_how_many_more_there_are(
+    capsys: pytest.CaptureFixture[str], limit: int | None, told_of: int, more: int | None
+) -> None:
+    told = lines(capsys, shown(*(event(str(n), "model_call", at=n) for n in range(5))), limit)
+
+    assert told[0] == "run r1 in ledger.example.org/default, 5 entries"
+    assert indexes_of(told) == list(range(told_of))
+    last = f"and {more} more: --all shows every entry, --limit N the first N"
+    assert [line for line in told if line.startswith("and ")] == ([] if more is None else [last])
 
 
 def test_the_links_stand_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +150,7 @@ def test_the_totals_count_once(capsys: pytest.CaptureFixture[str]) -> None:
         span("a", "run_finished", {"status": "success"}, at=9),
     )
 
-    assert lines(capsys, ended)[-4:] == [
+    assert lines(capsys, ended)[1:5] == [
         "success, 2026-11-21T03:00:00.000001Z to 2026-11-21T03:00:00.000009Z",
         "1 model calls, 0 tool calls (0 denied), 0 errors, 0 retries, 0 delegations",
         "11 input tokens, 7 output tokens",
@@ -108,11 +161,28 @@ def test_the_totals_count_once(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_run_without_an_end_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     told = lines(capsys, shown(event("m", "model_call")))
 
-    assert told[-4:-1] == [
+    assert told[1:4] == [
         "no end was told; started at an unknown time",
         "1 model calls, 0 tool calls (0 denied), 0 errors, 0 retries, 0 delegations",
         "no tokens told (1 calls tell none)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "began", "line"),
+    [
+        ({"status": "success"}, True, "success, started 2026-11-21T03:00:00.000001Z; no time of its end was told"),
+        ({"status": "failure"}, False, "failure, started at an unknown time; no time of its end was told"),
+        ({}, False, "status unknown, started at an unknown time; no time of its end was told"),
+    ],
+)
+def test_an_end_without_a_time_is_an_end(
+    capsys: pytest.CaptureFixture[str], said: dict[str, str], began: bool, line: str
+) -> None:
+    end = leaf("run_finished", {"from": "line", **said}, id=event_id("end"))
+    start = [event("start", "run_started", at=1)] if began else []
+
+    assert lines(capsys, shown(*start, end))[1] == line
 
 
 def test_approvals_are_told_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
