@@ -5,6 +5,8 @@ Each is made by itself, so that one that fails hides no other that could be made
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 import shutil
 from dataclasses import dataclass
@@ -13,19 +15,23 @@ from typing import Any, Literal
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import AuthenticationFailedError, KafkaError
 
 from ingest.authority import TOPIC_PATTERN
+from ingest.otlp.address import Address
 from ledger.db import Connection, connect, require_migrated
 from ledger.errors import KeyStoreError, KeyStoreMissing, LedgerError
 from ledger.keystore import SqliteKeyStore
-from tallystick.endpoints import announced, running_up
+from tallystick.endpoints import Endpoints, announced, running_up
 from tallystick.errors import TallyError
-from tallystick.settings import Settings
+from tallystick.otlp import list_tokens
+from tallystick.settings import OTLP_GRPC, OTLP_HTTP, Settings
 
 HEADS_BEHIND_S = 60.0
 FREE_BYTES_MIN = 1 << 30
 REQUEST_MS = 5_000
+LISTENS_S = 3.0
+_REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (where an address that means all is reached)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,7 @@ async def examine(settings: Settings) -> list[Check]:
     try:
         offsets = await _postgres(postgres, keystore, checks)
         await _kafka(kafka, settings, offsets, checks)
+        await _otlp(settings, found, checks)
     finally:
         if keystore is not None:
             keystore.close()
@@ -196,6 +203,51 @@ def _published(rows: list[tuple[Any, ...]], keystore: SqliteKeyStore, checks: li
         )
 
 
+async def _otlp(settings: Settings, found: Endpoints | None, checks: list[Check]) -> None:
+    """The gateway of the home's `tally up`, else one where the settings say: whether it listens, and to whom."""
+    http, grpc = settings.otlp_http or OTLP_HTTP, settings.otlp_grpc or OTLP_GRPC
+    ours = found is not None
+    if found is not None:
+        http, grpc = (found.otlp_http or http).removeprefix("http://"), found.otlp_grpc or grpc
+    silent = [address for address in (http, grpc) if not await _listens(Address.parse(address))]
+    where = f"http://{http} and gRPC at {grpc}"
+    if silent and ours:
+        detail = f"nothing listens at {' and '.join(silent)}"
+        checks.append(Check("OTLP gateway", "failed", detail, "End `tally up` and start it again."))
+        return
+    if silent:
+        checks.append(Check("OTLP gateway", "note", f"nothing listens at {' and '.join(silent)}"))
+        return
+    if not ours:
+        checks.append(Check("OTLP gateway", "note", f"something listens at {where}, not this home's `tally up`"))
+        return
+    try:
+        known = len(list_tokens(settings.otlp_tokens_file))
+    except TallyError as error:
+        checks.append(Check("OTLP gateway", "failed", f"{where}: nobody is let in: {error.message}", error.fix))
+        return
+    if known:
+        checks.append(Check("OTLP gateway", "ok", f"{where}, with tokens ({known})"))
+    elif settings.otlp_tokens_file.exists():
+        fix = f"Add one, or delete {settings.otlp_tokens_file} and start again to serve this machine without."
+        checks.append(Check("OTLP gateway", "failed", f"{where}: nobody is let in, no token is left", fix))
+    else:
+        checks.append(Check("OTLP gateway", "ok", f"{where}, open to this machine without tokens"))
+
+
+async def _listens(address: Address) -> bool:
+    host = _REACHED.get(address.host, address.host)
+    try:
+        async with asyncio.timeout(LISTENS_S):
+            _, writer = await asyncio.open_connection(host, address.port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
 async def _kafka(bootstrap: str | None, settings: Settings, offsets: Offsets | None, checks: list[Check]) -> None:
     if bootstrap is None:
         checks.append(Check("Kafka", "failed", "no address is known"))
@@ -208,8 +260,9 @@ async def _kafka(bootstrap: str | None, settings: Settings, offsets: Offsets | N
     try:
         ends = await _end_offsets(bootstrap, client)
     except (KafkaError, OSError) as error:
-        fix = "Check that it runs, and TALLY_KAFKA_BOOTSTRAP."
-        checks.append(Check("Kafka", "failed", f"{bootstrap}: {error!r}", fix))
+        fix = "Check that it runs and is not frozen or overloaded, and TALLY_KAFKA_BOOTSTRAP."
+        said = "does not take this login" if isinstance(error, AuthenticationFailedError) else "does not answer"
+        checks.append(Check("Kafka", "failed", f"{bootstrap} {said}", fix))
         return
     topics = {tp.topic for tp in ends}
     if "tally.events" not in topics:

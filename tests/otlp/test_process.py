@@ -278,6 +278,7 @@ def _settings(home: Path, **more: Any) -> Settings:
 async def test_a_default_port_that_is_taken_gives_way_and_one_asked_for_does_not(
     kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await ensure_topics(kafka)
     with socket.create_server(("127.0.0.1", 0)) as http, socket.create_server(("127.0.0.1", 0)) as grpc:
         taken = [f"127.0.0.1:{server.getsockname()[1]}" for server in (http, grpc)]
         monkeypatch.setattr("tallystick.otlp.OTLP_HTTP", taken[0])

@@ -1,0 +1,54 @@
+"""What `tally doctor` says of the gateway, and of a Kafka that does not answer."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tallystick import diagnosis
+from tallystick.diagnosis import Check, examine
+from tallystick.endpoints import Endpoints, hold
+from tallystick.otlp import add_token, remove_token
+from tallystick.settings import Settings
+
+
+def settings_of(home: Path, kafka: str) -> Settings:
+    said: dict[str, Any] = {"postgres_url": "postgresql://127.0.0.1:9/x", "kafka_bootstrap": kafka}
+    return Settings(home=home, _env_file=None, **said)
+
+
+async def gateway_of(settings: Settings) -> Check:
+    return next(check for check in await examine(settings) if check.name == "OTLP gateway")
+
+
+async def test_the_gateway_of_the_home(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "127.0.0.1:9")
+    file = settings.otlp_tokens_file
+    http, grpc = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+    with http, grpc, hold(settings) as home:
+        ports = [server.getsockname()[1] for server in (http, grpc)]
+        home.announce(Endpoints("p", None, "k", f"http://127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"))
+        found = await gateway_of(settings)
+        assert (found.state, "open to this machine" in found.detail) == ("ok", True)
+        assert f"http://127.0.0.1:{ports[0]}" in found.detail
+        _, kept = add_token(file, "acme")
+        assert "with tokens (1)" in (await gateway_of(settings)).detail
+        remove_token(file, kept.id)
+        found = await gateway_of(settings)
+        assert (found.state, "nobody is let in" in found.detail) == ("failed", True)
+        grpc.close()
+        found = await gateway_of(settings)
+        assert (found.state, found.detail) == ("failed", f"nothing listens at 127.0.0.1:{ports[1]}")
+
+
+async def test_a_frozen_kafka_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "REQUEST_MS", 300)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes connections as a frozen one does, and no more
+        kafka = f"127.0.0.1:{server.getsockname()[1]}"
+        settings = settings_of(tmp_path, kafka)
+        found = next(check for check in await examine(settings) if check.name == "Kafka")
+    assert (found.state, found.detail) == ("failed", f"{kafka} does not answer")
+    assert "frozen" in found.fix
