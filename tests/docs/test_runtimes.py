@@ -164,8 +164,7 @@ def only(leaves: list[Leaf], kind: str) -> Leaf:
 def test_three_questions_are_answered_as_the_page_says(up: Up) -> None:
     (run,) = up.play("three-questions.md")
     kinds = ("policy_decision", "approval_request", "approval_decision", "tool_call", "final_action", "run_finished")
-    leaves = up.run(run, *kinds)
-    outcome = only(up.arrived(lambda all_: any(leaf.kind == "outcome" for leaf in all_)), "outcome")
+    leaves = up.run(run, *kinds, "outcome")
     shown = up.tally("show", run)
     said = [leaf for leaf in leaves if leaf.kind != "run_head"]
 
@@ -173,8 +172,8 @@ def test_three_questions_are_answered_as_the_page_says(up: Up) -> None:
     assert {(leaf.actor or {})["agent"] for leaf in said} == {"support-desk"}
 
     # which principal authorized it
-    principals = {leaf.actor["principal"] for leaf in said if leaf.actor}
-    assert len(principals) == 1
+    until_its_end = [leaf.actor or {} for leaf in said if leaf.kind != "outcome"]
+    assert len({(actor["principal"], actor["on_behalf_of"]) for actor in until_its_end}) == 1
     opened = {
         (entry["kind"], pointer): value.get("value")
         for entry in shown["entries"]
@@ -198,13 +197,27 @@ def test_three_questions_are_answered_as_the_page_says(up: Up) -> None:
     assert done.data["from"] == "span"
     assert {"/input", "/output"} <= (done.commit or {}).keys()
     assert (done.data["effect"]["amount"], done.data["effect"]["resource"]) == ("12.90", "order/A-1042")
-    assert (outcome.run, outcome.data["work_item"], outcome.data["verified"]) == (
-        None,
-        {"system": "helpdesk", "id": "T-501"},
-        True,
-    )
+    outcome = only(leaves, "outcome")
+    assert (outcome.data["work_item"], outcome.data["verified"]) == ({"system": "helpdesk", "id": "T-501"}, True)
     started = next(leaf for leaf in leaves if leaf.kind == "run_started")
     assert started.data["work_item"] == outcome.data["work_item"]
+    assert "outcome" in {entry["kind"] for entry in shown["entries"]}
+
+    # what stands there twice
+    merged = {one["index"]: (one["into"], one["why"]) for one in shown["knowledge"]["merged"]}
+
+    def told(kind: str, again: bool) -> dict[str, Any]:
+        (found,) = (one for one in shown["entries"] if one["kind"] == kind and (one["index"] in merged) is again)
+        return dict(found)
+
+    first, second = told("run_started", again=False), told("run_started", again=True)
+    assert merged[second["index"]] == (first["index"], "one_run")
+    assert "the lamp arrived broken" in first["content"]["/request"]["value"]
+    assert "refunded 12.90 for A-1042" in second["content"]["/request"]["value"]
+    of_helper, of_span = told("approval_decision", again=False), told("approval_decision", again=True)
+    assert merged[of_span["index"]] == (of_helper["index"], "same_answer")
+    assert (of_span["data"]["missing"], "reviewer" in of_span["data"]) == (["decision"], False)
+    assert (of_helper["data"]["decision"], "reviewer" in of_helper["data"]) == ("approve", True)
 
     # and what it doesn't: claimed, and completeness unknown
     assert {leaf.data["vouched"] for leaf in said} == {"claimed"}
