@@ -38,12 +38,16 @@ class Approval:
 
     @property
     def answer(self) -> Answer:
-        """The last word; `undecided` where somebody answered and nobody said what."""
+        """The last word, a refusal where there are several at that time (the answers to one question about several
+        calls); `undecided` where somebody answered and nobody said what."""
         if not self.decisions:
             return "unanswered"
-        in_order = sorted(self.decisions, key=lambda step: (step.entry.leaf.time or "", step.entry.leaf.id))
-        words = (_ANSWERS.get(text(step.said("decision")) or "") for step in reversed(in_order))
-        return next((word for word in words if word is not None), "undecided")
+        told = [
+            (step.entry.leaf.time or "", answer == "rejected", answer)
+            for step in self.decisions
+            if (answer := _ANSWERS.get(text(step.said("decision")) or "")) is not None
+        ]
+        return max(told)[2] if told else "undecided"
 
 
 def approvals(steps: Sequence[Step]) -> tuple[Approval, ...]:

@@ -193,6 +193,16 @@ def test_approvals_are_counted_by_the_last_word_on_each() -> None:
     assert of(*leaves).approvals == Approvals(asked=6, approved=3, rejected=1, expired=1, undecided=1, unanswered=1)
 
 
+@pytest.mark.parametrize("answers", [("approve", "reject"), ("reject", "approve")])
+def test_one_question_that_was_answered_both_ways_at_once_was_refused(answers: tuple[str, str]) -> None:
+    leaves = [
+        span("resumed", "approval_decision", {"approval": "i1", "decision": decision}, derived=n)
+        for n, decision in enumerate(answers)
+    ]
+
+    assert (of(*leaves).approvals.rejected, of(*leaves).approvals.approved) == (1, 0)
+
+
 def test_a_failure_is_one_error_whether_or_not_it_was_told_as_one() -> None:
     leaves = [
         event("m1", "model_call", {"status": "error"}),
