@@ -5,13 +5,15 @@ members ignored; and as protobuf's JSON says: lowerCamelCase or the original nam
 integers as text or numbers, bytes in base64.
 
 Guarantees: memory is bounded, whatever the text says: it is first cut into records by a parser that builds nothing of
-what it passes over, then one record at a time is built. Nesting is bounded. Raises Refused only.
+what it passes over, then one record at a time is built. Nesting is bounded. A member that is said twice, under one name
+or two, is refused where anything would be lost by taking one of them. Raises Refused only.
 """
 
 from __future__ import annotations
 
 import binascii
 import re
+import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -75,7 +77,7 @@ class _Conversion:
             _is_empty(_member(level, name)) for name in _RESOURCES
         ):
             raise Refused("not_otlp", f"no {form.resources} in it, but what another signal's requests hold")
-        for resource in self._elements(level, form.resources):
+        for resource in self._elements(body, level, form.resources):
             _put(out, 1, self._resource(resource))
         return Converted(out, self._lost)
 
@@ -83,7 +85,7 @@ class _Conversion:
         form = self._form
         level = _level(text)
         out = self._around(level, "resource", form.resource)
-        for scope in self._elements(level, form.scopes):
+        for scope in self._elements(text, level, form.scopes, "resource"):
             _put(out, 2, self._scope(scope))
         return out
 
@@ -91,7 +93,7 @@ class _Conversion:
         form = self._form
         level = _level(text)
         out = self._around(level, "scope", form.scope)
-        for record in self._elements(level, form.records):
+        for record in self._elements(text, level, form.records, "scope"):
             if len(memoryview(record)) > PIECE_BYTES_MAX:
                 self._lost += 1
                 continue
@@ -113,19 +115,49 @@ class _Conversion:
             _put(out, 3, url.encode())
         return out
 
-    def _elements(self, level: Any, name: str) -> Iterator[msgspec.Raw]:
-        """The objects of a list, counted before anything is made of them."""
+    def _elements(
+        self, within: bytes | bytearray | msgspec.Raw, level: Any, name: str, beside: str | None = None
+    ) -> Iterator[msgspec.Raw]:
+        """The objects of a list, counted before anything is made of them. `within`: what holds the list, and what it is
+        of under the name `beside`: neither may be there twice."""
         text = _member(level, name)
-        if _is_null(text):
-            return iter(())
-        self._left -= len(msgspec.json.decode(text, type=list[_Object]))
+        self._left -= _counted(within, name, beside)
         if self._left < 0:
             raise Refused("too_large", f"more than {self._max:,} resources, scopes and records in a request")
-        return iter(msgspec.json.decode(text, type=list[msgspec.Raw]))
+        return iter(() if _is_null(text) else msgspec.json.decode(text, type=list[msgspec.Raw]))
+
+
+class _Told(threading.local):
+    """How many objects were passed over, by one thread."""
+
+    count = 0
+
+
+_told: Final = _Told()
 
 
 class _Object(msgspec.Struct, gc=False):
-    """Any object; nothing of it is built."""
+    """Any object; nothing of it is built. It counts also where a later member of the same name replaces it."""
+
+    def __post_init__(self) -> None:
+        _told.count += 1
+
+
+@cache
+def _holder(name: str, beside: str | None) -> Any:
+    """The form of what holds a list: nothing else of it is looked at."""
+    lists = [(one, list[_Object] | None, None) for one in {name, _camel(name)}]
+    return msgspec.defstruct("_Holder", [*lists, *([(beside, _Object | None, None)] if beside else ())])
+
+
+def _counted(text: bytes | bytearray | msgspec.Raw, name: str, beside: str | None) -> int:
+    """How many objects the list has. Raises Refused where more were passed over than are there in the end."""
+    _told.count = 0
+    holder = msgspec.json.decode(text, type=_holder(name, beside))
+    count = sum(len(getattr(holder, one) or ()) for one in {name, _camel(name)})
+    if _told.count > count + (beside is not None and getattr(holder, beside) is not None):
+        raise Refused("not_otlp", f"{_camel(name)}, or what it is of, is there more than once")
+    return count
 
 
 def _camel(name: str) -> str:
@@ -147,7 +179,11 @@ def _level(text: bytes | bytearray | msgspec.Raw) -> Any:
 def _member(level: Any, name: str) -> msgspec.Raw:
     found: msgspec.Raw = getattr(level, _camel(name))
     other: msgspec.Raw = getattr(level, name)
-    return other if _is_null(found) else found
+    if _is_null(found):
+        return other
+    if other is not found and not _is_null(other):
+        raise Refused("not_otlp", f"{_camel(name)} is there under two names")
+    return found
 
 
 def _is_null(text: msgspec.Raw) -> bool:
@@ -183,33 +219,37 @@ _Put = Callable[[Message, Any, int], None]
 def _fill(message: Message, members: Mapping[str, Any], depth: int) -> None:
     if depth > DEPTH_MAX:
         raise Refused("too_deep", f"more than {DEPTH_MAX} objects and lists of OTLP in each other")
-    puts = _puts(message.DESCRIPTOR)
+    puts, others = _puts(message.DESCRIPTOR)
     for name, value in members.items():
         put = puts.get(name)
         if put is not None and value is not None:
+            if name in others and members.get(others[name]) is not None:
+                raise Refused("not_otlp", f"{others[name]} is there under two names")
             put(message, value, depth)
 
 
 @cache
-def _puts(form: Descriptor) -> Mapping[str, _Put]:
-    """How to set each field of a form, by both of its names."""
+def _puts(form: Descriptor) -> tuple[Mapping[str, _Put], Mapping[str, str]]:
+    """How to set each field of a form, by both of its names; and of an original name, the other."""
     found: dict[str, _Put] = {}
     for field in form.fields:
         found[field.name] = found[field.json_name] = _put_of(field)
-    return found
+    return found, {field.name: field.json_name for field in form.fields if field.name != field.json_name}
 
 
 def _put_of(field: FieldDescriptor) -> _Put:
-    name = field.name
     where = field.json_name
-    single = _put_message(name, where) if field.message_type is not None else _put_scalar(field, where)
+    single = _put_message(field, where) if field.message_type is not None else _put_scalar(field, where)
     return _put_list(field, where) if field.is_repeated else single
 
 
-def _put_message(name: str, where: str) -> _Put:
+def _put_message(field: FieldDescriptor, where: str) -> _Put:
+    name, oneof = field.name, _oneof(field)
+
     def put(message: Message, value: Any, depth: int) -> None:
         if type(value) is not dict:
             raise Refused("not_otlp", f"{where}: expected an object")
+        _expect_alone(message, oneof, where)
         inner = getattr(message, name)
         inner.SetInParent()
         _fill(inner, value, depth + 1)
@@ -219,16 +259,24 @@ def _put_message(name: str, where: str) -> _Put:
 
 def _put_scalar(field: FieldDescriptor, where: str) -> _Put:
     name, convert = field.name, _converter(field, where)
-    oneof = field.containing_oneof.name if field.containing_oneof is not None else None
+    oneof = _oneof(field)
 
     def put(message: Message, value: Any, _depth: int) -> None:
-        if oneof is not None and message.WhichOneof(oneof) is not None:
-            raise Refused("not_otlp", f"{where}: a value of another type stands beside it")
+        _expect_alone(message, oneof, where)
         converted = convert(value)
         if converted is not None:
             setattr(message, name, converted)
 
     return put
+
+
+def _oneof(field: FieldDescriptor) -> str | None:
+    return field.containing_oneof.name if field.containing_oneof is not None else None
+
+
+def _expect_alone(message: Message, oneof: str | None, where: str) -> None:
+    if oneof is not None and message.WhichOneof(oneof) is not None:
+        raise Refused("not_otlp", f"{where}: a value of another type stands beside it")
 
 
 def _put_list(field: FieldDescriptor, where: str) -> _Put:

@@ -144,6 +144,44 @@ def test_json_values_that_are_none(text: str) -> None:
     assert caught.value.code == "not_otlp"
 
 
+RESOURCES = b'[{"scopeSpans":[{"spans":[{}]}]}]'
+SCOPES = b'[{"spans":[{}]}]'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"resourceSpans":%b,"resource_spans":%b}' % (RESOURCES, RESOURCES),
+        b'{"resource_spans":%b,"resourceSpans":[]}' % RESOURCES,
+        b'{"resourceSpans":%b,"resourceSpans":%b}' % (RESOURCES, RESOURCES),
+        b'{"resourceSpans":%b,"resource\\u0053pans":%b}' % (RESOURCES, RESOURCES),
+        b'{"resourceSpans":%b,"resourceSpans":[]}' % RESOURCES,
+        b'{"resourceSpans":%b,"resourceSpans":null}' % RESOURCES,
+        b'{"resourceSpans":[{"scopeSpans":%b,"scope_spans":%b}]}' % (SCOPES, SCOPES),
+        b'{"resourceSpans":[{"scopeSpans":%b,"scopeSpans":%b}]}' % (SCOPES, SCOPES),
+        b'{"resourceSpans":[{"resource":{},"resource":{},"scopeSpans":%b}]}' % SCOPES,
+        b'{"resourceSpans":[{"schemaUrl":"a","schema_url":"b","scopeSpans":%b}]}' % SCOPES,
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{}],"spans":[{}]}]}]}',
+        b'{"resourceSpans":[{"scopeSpans":[{"scope":{},"spans":[{}],"scope":{}}]}]}',
+        one_span(traceId=TRACE, trace_id=TRACE),
+        one_span(startTimeUnixNano=1, start_time_unix_nano=1),
+        one_span(attributes=[{"key": "k", "value": {"stringValue": "a", "string_value": "b"}}]),
+        one_span(attributes=[{"key": "k", "value": {"arrayValue": {}, "array_value": {}}}]),
+        one_span(attributes=[{"key": "k", "value": {"arrayValue": {}, "kvlistValue": {}}}]),
+    ],
+)
+def test_json_that_says_a_member_twice_is_refused(body: bytes) -> None:
+    assert refusal("spans", body, "json").code == "not_otlp"
+
+
+def test_json_may_say_nothing_under_the_other_name() -> None:
+    body = b'{"resourceSpans":null,"resource_spans":[{"scopeSpans":null,"scope_spans":%b}]}' % SCOPES
+    request = parse("spans", body, "json")
+    assert isinstance(request, ExportTraceServiceRequest)
+    assert len(request.resource_spans[0].scope_spans[0].spans) == 1
+    assert read_span(traceId=None, trace_id=TRACE).trace_id.hex() == TRACE
+
+
 @pytest.mark.parametrize(
     "body",
     [
