@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ingest.otlp.mapping import forms
+from ingest.otlp.mapping import clear, forms
 from ingest.otlp.mapping import precedence as names
 from ingest.otlp.mapping.conventions import agent_framework, google_adk, langgraph, pydantic_ai, strands
 from ingest.otlp.mapping.forms import Json, content
@@ -154,9 +154,9 @@ def resumed_graphs(item: Item) -> None:
 
 def routing(item: Item) -> None:
     """Where a graph's node went next."""
-    found = item.said.peek(names.GOTO, forms.names)
+    found = item.said.peek(names.GOTO, clear.terms)
     if found is None or len(found) > GOTO_MAX:
         return
-    item.said.first(names.GOTO, forms.Equal(forms.names, found))
+    item.said.first(names.GOTO, forms.Equal(clear.only_terms, found))
     for goto in found:
         item.derive("routing_decision").data["chosen"] = goto

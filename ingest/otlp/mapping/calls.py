@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from ingest.otlp.mapping import forms
+from ingest.otlp.mapping import clear, forms
 from ingest.otlp.mapping import precedence as names
 from ingest.otlp.mapping.conventions import openai_agents, pydantic_ai
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.members import fill
+from ingest.otlp.mapping.said import Form
 from schemas.event import Draft
 
 DOCUMENTS_MAX: Final = 1024
 _USD: Final = frozenset({"operation.cost", "llm.cost.total", "gen_ai.usage.total_cost"})  # told in US dollars
-_TOOL_NAMES: Final = re.compile(r"(?:execute_tool|tools/call|running tool:|running output function:) (.+)", re.DOTALL)
+_BEFORE_TOOL: Final = ("execute_tool ", "tools/call ", "running tool: ", "running output function: ")
 _TIMEOUT: Final = re.compile(r"time.?out|timed.?out|deadline", re.IGNORECASE)
 _TOOL_STATUS: Final = {"success": "ok", "ok": "ok", "error": "error", "denied": "denied", "timeout": "timeout"}
 # Names that only say which of these kinds it is; the kind says it.
@@ -65,7 +66,7 @@ def finish_reason_of(messages: Any) -> str | None:
         messages = forms.parsed(messages) if '"finish_reason"' in messages else None
     if type(messages) is not list:
         return None
-    return forms.reasons([one.get("finish_reason") for one in messages if type(one) is dict])
+    return clear.reasons([one.get("finish_reason") for one in messages if type(one) is dict])
 
 
 def tool_call(item: Item) -> Draft:
@@ -73,10 +74,10 @@ def tool_call(item: Item) -> Draft:
     said, data = item.said, draft.data
     fill(said, draft, "tool_call")
     if "tool" not in data:
-        match = _TOOL_NAMES.fullmatch(item.name)
-        tool = forms.name(match[1] if match else None)
+        named = next((item.name[len(before) :] for before in _BEFORE_TOOL if item.name.startswith(before)), None)
+        tool = clear.identifier(named)
         if tool is None:
-            tool = said.first(("traceloop.entity.name",), forms.name) or _name_of_kind(item)
+            tool = said.first(("traceloop.entity.name",), forms.name) or _name_of_kind(item, clear.identifier)
         if tool is not None:
             data["tool"] = tool
     _latency(item, data)
@@ -102,9 +103,10 @@ def retrieval(item: Item) -> Draft:
     fill(item.said, draft, "retrieval")
     _latency(item, draft.data)
     if "store" not in draft.data:
-        name = _name_of_kind(item)
+        name = _name_of_kind(item, clear.term)
         if name is not None:
             draft.data["store"] = name
+    _keep_whole(item, names.STORE, draft.data.get("store"))
     documents = item.said.peek(names.DOCUMENTS, _documents)
     if documents:
         draft.data["documents"] = documents
@@ -160,12 +162,22 @@ def _tool_status(value: Any) -> str | None:
     return _TOOL_STATUS.get(value) if type(value) is str else None
 
 
-def _name_of_kind(item: Item) -> str | None:
+def _keep_whole(item: Item, sources: names.Names, told: str | None) -> None:
+    """Leave for /raw what stands in clear only in part."""
+    attributes = item.said.attributes
+    item.said.used.difference_update(name for name in sources if name in attributes and attributes[name] != told)
+
+
+def _name_of_kind(item: Item, form: Form[str]) -> str | None:
     """The span's name, where the convention names the tool or retriever by it."""
     attributes = item.said.attributes
     if "openinference.span.kind" in attributes or "langsmith.span.kind" in attributes:
-        return forms.name(item.name)
+        return form(item.name)
     return None
+
+
+def _document_id(value: Any) -> str | None:
+    return forms.label(value) if type(value) is int else clear.place(value)
 
 
 def _documents(value: Any) -> list[dict[str, str]] | None:
@@ -178,7 +190,7 @@ def _documents(value: Any) -> list[dict[str, str]] | None:
         if type(item) is not dict:
             continue
         document = item["document"] if type(item.get("document")) is dict else item
-        told = {"id": forms.label(document.get("id")), "score": forms.decimal(document.get("score"))}
+        told = {"id": _document_id(document.get("id")), "score": forms.decimal(document.get("score"))}
         present = {member: text for member, text in told.items() if text is not None}
         if present:
             found.append(present)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ingest.otlp.mapping import forms
+from ingest.otlp.mapping import clear, forms
 from ingest.otlp.mapping.conventions import langgraph, langsmith
 from ingest.otlp.mapping.events import SpanEvent
 from ingest.otlp.mapping.item import Item
@@ -43,8 +43,8 @@ def split_exceptions(item: Item) -> tuple[list[SpanEvent], list[SpanEvent]]:
     elif told is not None and told != "":
         item.failed = True
     if item.failed:
-        item.error_class = forms.name(told) or next(
-            (found for event in reversed(failures) if (found := forms.name(event.attributes.get("exception.type")))),
+        item.error_class = clear.term(told) or next(
+            (found for event in reversed(failures) if (found := clear.term(event.attributes.get("exception.type")))),
             None,
         )
     return failures, interrupts
@@ -58,7 +58,9 @@ def errors(item: Item, failures: list[SpanEvent]) -> None:
     for event in distinct:
         if item.full:
             return
-        name = forms.name(event.attributes.get("exception.type"))
+        name = clear.term(event.attributes.get("exception.type"))
+        if name is not None:
+            item.said.used.add(event.key("exception.type"))
         last = event is distinct[-1]
         matched = last and (told is None or name is None or _last(name) == _last(told))
         draft = item.derive("error", "span_event", timestamp_of(event.time_ns))
@@ -66,8 +68,6 @@ def errors(item: Item, failures: list[SpanEvent]) -> None:
             name = langsmith.raised(event.attributes.get("exception.message")) or name
         draft.data["class"] = name or (told if matched else None) or _UNNAMED
         draft.data["of"] = item.id
-        if name is not None:
-            item.said.used.add(event.key("exception.type"))
         message = exception_message(item, event, item.status_message if matched and item.failed else "")
         if message is not None:
             draft.content.append(message)
@@ -128,7 +128,8 @@ def interrupts(item: Item, events: list[SpanEvent]) -> None:
             if at == 0 and message is not None and message != "":
                 draft.content.append(forms.content("/context", message))
                 item.said.used.add(event.key("exception.message"))
-        item.said.used.add(event.key("exception.type"))
+        if clear.term(event.attributes.get("exception.type")) is not None:
+            item.said.used.add(event.key("exception.type"))
 
 
 def exception_of_log(item: Item) -> Draft | None:
@@ -190,7 +191,7 @@ def _is_no_error(name: Any) -> bool:
 
 
 def _error_type(value: Any) -> str | None:
-    return None if _is_no_error(value) else forms.label(value)
+    return None if _is_no_error(value) else clear.error_type(value)
 
 
 def _last(name: str) -> str:

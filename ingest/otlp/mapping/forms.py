@@ -169,29 +169,6 @@ def run_id(value: Any) -> str | None:
     return value if type(value) is str and is_run_id(value) else None
 
 
-def reasons(value: Any) -> str | None:
-    """Finish reasons: one as it is, several different ones joined by commas."""
-    if type(value) is str and value.startswith("["):
-        value = parsed(value) or value
-    if type(value) is not list:
-        return name(value)
-    if len(value) > NAMES_MAX:
-        return None
-    found = dict.fromkeys(item for item in value if type(item) is str and item)
-    return name(",".join(found))
-
-
-def names(value: Any) -> list[str] | None:
-    """A list of names, given as a list, a JSON array, or one name."""
-    if type(value) is str:
-        value = parsed(value) if value.startswith("[") else [value]
-    items = value
-    if type(items) is not list:
-        return None
-    found = list(dict.fromkeys(item for item in items if name(item) is not None))
-    return found if 0 < len(found) <= NAMES_MAX else None
-
-
 def tool_names(value: Any) -> list[str] | None:
     """The names in tool definitions: a list (or its JSON) of objects with `name`, or `function.name`, or of names."""
     items = parsed(value) if type(value) is str else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ingest.otlp.mapping import forms
+from ingest.otlp.mapping import clear, forms
 from ingest.otlp.mapping import precedence as names
 from ingest.otlp.mapping.conventions import openinference, pydantic_ai
 from ingest.otlp.mapping.forms import content
@@ -48,7 +48,7 @@ def policy_decision(item: Item) -> Draft:
     draft = item.draft("policy_decision")
     judge(item.said, draft)
     if "rule" not in draft.data:
-        name = forms.name(item.name)
+        name = clear.term(item.name)
         if name is not None:
             draft.data["rule"] = name
     return draft
@@ -71,7 +71,7 @@ def validator(item: Item) -> Draft:
     draft = item.draft("validator")
     evaluate(item.said, draft)
     if "rule" not in draft.data:
-        name = forms.name(item.name)
+        name = clear.term(item.name)
         if name is not None:
             draft.data["rule"] = name
     return draft
@@ -97,19 +97,24 @@ def retries(item: Item) -> None:
     """Why output or a call was asked for again: the check that failed, and the retry where there was one more."""
     said = item.said
     for beginning in pydantic_ai.RETRIES:
-        cause = said.first((f"{beginning}.cause",), forms.name)
-        if cause is None:
+        told = said.get(f"{beginning}.cause")
+        if type(told) is not str or not told:
             continue
+        cause = said.first((f"{beginning}.cause",), clear.term)  # None: a text, which stays in /raw
         if beginning == pydantic_ai.OUTPUT_RETRY or cause == "validation_error":  # else the tool itself asked again
             failed = item.derive("validator")
-            failed.data.update(rule=cause, result="fail")
+            failed.data["result"] = "fail"
+            if cause is not None:
+                failed.data["rule"] = cause
             call = said.first(names.CALL, forms.call_id)
             if call is not None:
                 failed.data["call"] = call
         attempt = said.first((f"{beginning}.attempt",), forms.count)
         if attempt is not None:
             again = item.derive("retry")
-            again.data.update(of=item.id, attempt=attempt, cause=cause)
+            again.data.update(of=item.id, attempt=attempt)
+            if cause is not None:
+                again.data["cause"] = cause
 
 
 def beside(item: Item, own_kind: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from ingest.otlp.mapping import calls, conventions, direct, errors, forms, gaps, judgements
+from ingest.otlp.mapping import calls, clear, conventions, direct, errors, forms, gaps, judgements
 from ingest.otlp.mapping.anyvalue import json_text, read, read_attributes, unknown_fields
 from ingest.otlp.mapping.conventions import genai
 from ingest.otlp.mapping.item import Item
@@ -78,9 +78,9 @@ def _own(item: Item) -> Draft:
 def _plain(item: Item) -> Draft:
     """A record that is of no kind: under its event's name, else its logger's."""
     own = item.draft("span")
-    name = item.name or item.origin.scope_name
-    if name:
-        own.data["name"] = name[: forms.NAME_CHARACTERS_MAX]
+    name = clear.span_name(item.name or item.origin.scope_name)
+    if name is not None:
+        own.data["name"] = name
     own.data["class"] = "log"
     return own
 

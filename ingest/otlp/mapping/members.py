@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ingest.otlp.mapping import forms
+from ingest.otlp.mapping import clear, forms
 from ingest.otlp.mapping import precedence as names
 from ingest.otlp.mapping.precedence import Names
 from ingest.otlp.mapping.said import Form, Said
@@ -87,7 +87,7 @@ MEMBERS: Final[dict[str, Members]] = {
             Member("reasoning_tokens", names.REASONING, forms.count),
             Member("first_token_us", names.FIRST_TOKEN_SECONDS, forms.seconds),
             Member("first_token_us", names.FIRST_TOKEN_MILLISECONDS, forms.milliseconds),
-            Member("finish_reason", names.FINISH_REASON, forms.reasons),
+            Member("finish_reason", names.FINISH_REASON, clear.reasons),
             Member("region", names.REGION, forms.name),
             Member("tools_offered", names.TOOLS_OFFERED, forms.tool_names, keep=True),
         ),
@@ -101,7 +101,7 @@ MEMBERS: Final[dict[str, Members]] = {
         ),
     ),
     "retrieval": Members(
-        (Member("store", names.STORE, forms.name),),
+        (Member("store", names.STORE, clear.place),),
         (ContentMember("query", names.QUERY), ContentMember("text", names.RETRIEVED)),
     ),
     "memory_read": Members(

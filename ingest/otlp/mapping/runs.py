@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ingest.otlp.mapping import forms
+from ingest.otlp.mapping import clear, forms
 from ingest.otlp.mapping import precedence as names
 from ingest.otlp.mapping.calls import prompt_of
 from ingest.otlp.mapping.classify import Role, handoff_between
@@ -116,7 +116,7 @@ def _called(item: Item, role: Role) -> tuple[str | None, str | None]:
     to = to or said.first(names.AGENT[1:], forms.name) or said.first(("traceloop.entity.name",), forms.name)
     if to is None:
         match = _AGENT_NAMES.fullmatch(item.name)
-        to = forms.name(next((part for part in match.groups() if part), None) if match else item.name)
+        to = clear.term(next((part for part in match.groups() if part), None) if match else item.name)
     return to, giver
 
 
@@ -136,8 +136,9 @@ def plain_span(item: Item, role: Role) -> Draft:
     """What has no kind of its own: structure, or nothing that an agent does."""
     draft = item.draft("span")
     data = draft.data
-    if item.name:
-        data["name"] = item.name[: forms.NAME_CHARACTERS_MAX]
+    name = clear.span_name(item.name)
+    if name is not None:
+        data["name"] = name
     data["class"] = "structure" if role == "structure" else "other"
     data["status"] = "error" if item.failed else "ok"
     if item.latency_us is not None:

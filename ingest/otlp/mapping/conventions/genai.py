@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ingest.otlp.mapping import forms
+from ingest.otlp.mapping import clear
 from ingest.otlp.mapping.events import MessageEvents, SpanEvent
 from ingest.otlp.mapping.item import Item
 
@@ -50,10 +50,9 @@ def read_events(item: Item) -> None:
             said.behind["<tool events: id>"] = (tool[0].key("id"),)
     if choices:
         said.more["<choice events>"] = MessageEvents(choices)
-        said.more["<choice events: finish_reason>"] = [
-            reason for event in choices if (reason := forms.name(event.attributes.get("finish_reason"))) is not None
-        ]
-        said.behind["<choice events: finish_reason>"] = [event.key("finish_reason") for event in choices]
+        told = [event for event in choices if clear.term(event.attributes.get("finish_reason")) is not None]
+        said.more["<choice events: finish_reason>"] = [event.attributes["finish_reason"] for event in told]
+        said.behind["<choice events: finish_reason>"] = [event.key("finish_reason") for event in told]
 
 
 def _details(item: Item, event: SpanEvent) -> None:
