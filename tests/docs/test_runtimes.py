@@ -288,6 +288,19 @@ def test_a_span_that_names_another_tenant_than_its_token_is_rejected_and_listed(
     assert rejected["source"]["topic"] == "tally.gateway.spans"
 
 
+def test_a_span_that_is_too_large_is_rejected_and_listed_and_the_sdk_says_nothing(
+    up: Up, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = {"tallystick.run_id": "too-large"}
+    assert up.send({}, **run, **{"gen_ai.output.messages": "x" * 1_000_000}) is SpanExportResult.SUCCESS
+    (rejected,) = up.rejected("too_large")
+    assert caplog.text == ""
+    shown = up.tally("rejected", "show", rejected["id"])
+    assert shown["received_bytes"] > 1_000_000
+    up.send({}, **run)
+    assert [leaf.kind for leaf in up.run("too-large", "span") if leaf.kind != "run_head"] == ["span"]  # the small one
+
+
 def test_the_table_of_links_is_what_the_captures_give() -> None:
     page = runtimes_table.PAGE.read_text(encoding="utf-8")
     assert runtimes_table.page_with_table(page) == page, "run: python -m tests.docs.runtimes_table"
