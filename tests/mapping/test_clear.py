@@ -79,6 +79,44 @@ def test_what_a_span_is_named_after_is_no_text(kind: str) -> None:
     assert "look_up" in public(own)
 
 
+@pytest.mark.parametrize("told", ["triage", "Triage agent"])
+def test_openai_agents_tell_who_hands_over_as_the_input(told: str) -> None:
+    attributes = {"openinference.span.kind": "TOOL", "input.value": told, "output.value": "billing"}
+    (own,) = events_of(span("handoff to billing", attributes), scope="openinference.instrumentation.openai_agents")
+    assert (own.actor["agent"], own.data["to_agent"]) == (told, "billing")
+    assert not {"input.value", "output.value"} & raw(own).keys()
+
+
+@pytest.mark.parametrize("scope", ["test", "openinference.instrumentation.openai_agents"])
+@pytest.mark.parametrize("told", ['{"customer": "Nordmann"}', '["Nordmann"]', '"Nordmann"', "4711", SECRET, "x" * 129])
+def test_the_input_of_a_tool_is_no_agent(told: str, scope: str) -> None:
+    attributes = {"openinference.span.kind": "TOOL", "input.value": told, "output.value": told}
+    (own,) = events_of(span("handoff to human", attributes), scope=scope)
+    assert (own.kind, own.data["to_agent"], own.actor["agent"]) == ("delegation", "human", "svc")
+    assert raw(own)["input.value"] == told
+
+
+def test_the_input_of_anybodys_tool_is_no_agent() -> None:
+    attributes = {"openinference.span.kind": "TOOL", "input.value": "Nordmann"}
+    (own,) = events_of(span("handoff to human", attributes))
+    assert own.actor["agent"] == "svc"
+    assert raw(own)["input.value"] == "Nordmann"
+
+
+def test_agents_that_hand_over_are_names() -> None:
+    (own,) = events_of(span(f"handoff to {SECRET}", {"traceloop.span.kind": "handoff", "to_agent": SECRET}))
+    assert (own.kind, own.data["missing"]) == ("delegation", ["to_agent"])
+    assert raw(own)["to_agent"] == SECRET
+    attributes = {"gen_ai.operation.name": "handoff", "gen_ai.handoff.from_agent": SECRET}
+    (own,) = events_of(span(f"{SECRET} → billing.handoff", attributes))
+    assert own.data["to_agent"] == "billing"
+    assert "Nordmann" not in public(own)
+    attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.type": "TransferToAgentTool"}
+    arguments = json.dumps({"agent_name": SECRET})
+    (own,) = events_of(span("execute_tool x", {**attributes, "gen_ai.tool.call.arguments": arguments}))
+    assert own.data["missing"] == ["to_agent"]
+
+
 def test_an_error_is_of_a_type_and_not_of_a_text() -> None:
     own, error = events_of(span("x", {"error.type": SECRET}, status=(2, "")))
     assert error.data["class"] == "_OTHER"

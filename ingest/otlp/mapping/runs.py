@@ -11,7 +11,7 @@ from ingest.otlp.mapping import clear, forms
 from ingest.otlp.mapping import precedence as names
 from ingest.otlp.mapping.calls import prompt_of
 from ingest.otlp.mapping.classify import Role, handoff_between
-from ingest.otlp.mapping.conventions import agent_framework, google_adk, pydantic_ai, strands
+from ingest.otlp.mapping.conventions import agent_framework, google_adk, openai_agents, pydantic_ai, strands
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.members import fill
 from schemas.event import Draft
@@ -124,12 +124,12 @@ def _handed_over(item: Item) -> tuple[str | None, str | None]:
     """(to whom, by whom) a handoff tells: its span belongs to the agent that hands over."""
     said = item.said
     from_name, to_name = handoff_between(item.name)
-    to = forms.name(to_name) or google_adk.transfer_to(said) or said.first(names.HANDOFF_TO, forms.name)
-    giver = said.first(names.HANDOFF_FROM, forms.name)
-    if said.attributes.get("openinference.span.kind") == "TOOL":
-        giver = giver or said.first(("input.value",), forms.name)
-        said.first(("output.value",), forms.Equal(forms.name, to))
-    return to, giver or forms.name(from_name) or item.common.actor.get("agent")
+    to = clear.term(to_name) or google_adk.transfer_to(said) or said.first(names.HANDOFF_TO, clear.term)
+    giver = said.first(names.HANDOFF_FROM, clear.term)
+    if openai_agents.tells_handoffs(item):  # anybody else's tool may be named so, and have anything as its input
+        giver = giver or said.first(("input.value",), clear.agent)
+        said.first(("output.value",), forms.Equal(clear.agent, to))
+    return to, giver or clear.term(from_name) or item.common.actor.get("agent")
 
 
 def plain_span(item: Item, role: Role) -> Draft:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from ingest.otlp.mapping import forms
+from ingest.otlp.mapping import clear, forms
 from ingest.otlp.mapping.said import Said
 
 SCOPE: Final = "gcp.vertex.agent"
@@ -26,7 +26,7 @@ def transfer_to(said: Said) -> str | None:
     """The agent that a transfer names in its arguments, which are told only where content is captured."""
     for name in ("gen_ai.tool.call.arguments", "gcp.vertex.agent.tool_call_args"):
         arguments = forms.json_object(said.attributes.get(name))
-        if arguments is not None and (agent := forms.name(arguments.get("agent_name"))) is not None:
+        if arguments is not None and (agent := clear.term(arguments.get("agent_name"))) is not None:
             return agent
     return None
 

@@ -10,11 +10,18 @@ from typing import Final
 
 from ingest.otlp.mapping.item import Item
 
+OPENINFERENCE: Final = "openinference.instrumentation.openai_agents"
 # Per instrumentation, where the arguments and the result stand.
 _SCOPES: Final = {
-    "openinference.instrumentation.openai_agents": ("input.value", "output.value"),
+    OPENINFERENCE: ("input.value", "output.value"),
     "opentelemetry.instrumentation.openai_agents": ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result"),
 }
+
+
+def tells_handoffs(item: Item) -> bool:
+    """Whether this handoff's span has the two agents' names as its input and output."""
+    attributes = item.said.attributes
+    return item.origin.scope_name == OPENINFERENCE and attributes.get("openinference.span.kind") == "TOOL"
 
 
 def only_proposed(item: Item) -> bool:
