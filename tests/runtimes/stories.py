@@ -26,11 +26,11 @@ STORIES: dict[tuple[str, str], list[list[str]]] = {
     ("pydantic_ai", "model_error"): [[START, GPT + FAILED, "error", FAILURE]],
     ("pydantic_ai", "approval_denied"): [
         [START, GPT, "approval_request", HANDED_OVER],
-        [START, GPT, "approval_decision", SUCCESS],
+        [START, "approval_decision", GPT, SUCCESS],
     ],
     ("pydantic_ai", "approval_given"): [
         [START, GPT, "approval_request", HANDED_OVER],
-        [START, PAID, GPT, "approval_decision", SUCCESS],
+        [START, "approval_decision", PAID, GPT, SUCCESS],
     ],
     ("pydantic_ai", "delegation"): [
         [START, GPT, "tool_call ask_forecast ok", "delegation forecast_agent", GPT, GPT, SUCCESS]
