@@ -3,8 +3,8 @@
 A message is read only when it is its turn (the methods are served as streams of one message, which looks the same to a
 client), and decompressed by us: gRPC itself would decompress a bomb whole before it looks at its size.
 
-Guarantees: at most READING_MAX messages are in memory that have not been counted; what waits longer than READ_S for its
-turn or its sender is told to come again.
+Guarantees: at most turns.AT_ONCE_MAX messages are in memory that have not been counted, half of them of one sender;
+what waits too long for its turn or its sender is told to come again. A call with more than one message is refused.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ import grpc.aio
 from ingest.otlp.answers import STATUS, Answer, Failure
 from ingest.otlp.body import BODY_BYTES_MAX, Body
 from ingest.otlp.receiver import Receiver
+from ingest.otlp.turns import Turns
 from ingest.otlp.wire import Signal
 
-READ_S: Final = 10.0
-READING_MAX: Final = 8
 COMPRESSED_BYTES: Final = 16 * 1024  # decompressed before others have their turn, to 16 MiB at the most
+SMALL_BYTES_MAX: Final = 1024 * 1024
 CALLS_MAX: Final = 256
 CLOSE_S: Final = 10.0
-RETRY_S: Final = 2
 
 SERVICES: Final[Mapping[str, Signal | None]] = {
     "opentelemetry.proto.collector.trace.v1.TraceService": "spans",
@@ -52,7 +51,7 @@ class GrpcServer:
     def __init__(self, receiver: Receiver, address: str) -> None:
         self._receiver = receiver
         self._address = address
-        self._reading = asyncio.Semaphore(READING_MAX)
+        self._turns = Turns()
         self._server: Any = None
         self.port = 0
 
@@ -92,17 +91,21 @@ class GrpcServer:
     async def _answer(self, signal: Signal | None, context: Any) -> Answer:
         receiver = self._receiver
         tenant = receiver.admit(_authorization(context), signal)
+        sender = tenant if tenant is not None else context.peer()
         with Body(receiver.budget) as plain:
             plain.expect(1)
-            message = await self._read(context)
+            message, ended = await self._turns.take(sender, lambda: _message(context))
             if not message.startswith(_GZIP_MAGIC):
                 plain.feed(message)
+                del message
+                await self._end(ended, sender, context)
                 return await self._take(signal, plain, tenant)
         with Body(receiver.budget, "gzip") as body:
             for start in range(0, len(message), COMPRESSED_BYTES):
                 body.feed(message[start : start + COMPRESSED_BYTES])
                 await asyncio.sleep(0)
             del message
+            await self._end(ended, sender, context)
             return await self._take(signal, body, tenant)
 
     async def _take(self, signal: Signal | None, body: Body, tenant: str | None) -> Answer:
@@ -110,17 +113,26 @@ class GrpcServer:
             return await self._receiver.take_metrics(body.value(), "proto")
         return await self._receiver.take(signal, body.value(), "proto", tenant)
 
-    async def _read(self, context: Any) -> bytes:
-        """The one message of a call, when its turn came."""
-        try:
-            async with asyncio.timeout(READ_S):
-                async with self._reading:
-                    message = await context.read()
-        except TimeoutError as error:
-            raise Failure("unavailable", f"the message was not there after {READ_S:.0f} s", RETRY_S) from error
-        if not isinstance(message, bytes):
-            raise Failure("bad_request", "expected a message")
-        return message
+    async def _end(self, ended: bool, sender: str, context: Any) -> None:
+        if not ended:
+            await self._turns.take(sender, lambda: _expect_end(context))
+
+
+async def _message(context: Any) -> tuple[bytes, bool]:
+    """The one message of a call, and whether its end was seen: not yet where it is so large that it counts first."""
+    message = await context.read()
+    if not isinstance(message, bytes):
+        raise Failure("bad_request", "expected a message")
+    small = len(message) <= SMALL_BYTES_MAX
+    if small:
+        await _expect_end(context)
+    return message, small
+
+
+async def _expect_end(context: Any) -> None:
+    """A second message would be in nobody's answer."""
+    if await context.read() is not grpc.aio.EOF:
+        raise Failure("bad_request", "expected one message")
 
 
 def _authorization(context: Any) -> str | None:
