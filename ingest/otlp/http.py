@@ -2,7 +2,8 @@
 
 Guarantees: an answer has the request's content type; what is refused before its body is read costs no memory (the rest
 of the body is read and dropped: a sender that is still sending would not see the answer otherwise); a sender that is
-slow, or says headers without end, is cut off after READ_S or HEAD_BYTES_MAX and holds up nobody else.
+slow, or says headers without end, is cut off after HEAD_S, READ_S or HEAD_BYTES_MAX and holds up nobody else; where all
+connections are taken, an idle one makes room: first of those that never were let in, then the one idle for longest.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from ingest.otlp.receiver import Receiver
 from ingest.otlp.refusals import Refusals
 from ingest.otlp.wire import Encoding, Signal
 
-READ_S: Final = 30.0  # for a request, headers and body
+HEAD_S: Final = 5.0  # for a request's head, from the connection or its first byte on
+READ_S: Final = 30.0  # for its body
 KEEP_ALIVE_S: Final = 75
 HEAD_BYTES_MAX: Final = 64 * 1024
 SILENT_BYTES_MAX: Final = 256 * 1024  # received without any of it being body
 CONNECTIONS_MAX: Final = 512
 CLOSE_S: Final = 10.0
 BEGINNING_BYTES: Final = 24
+LET_IN: Final = "tallystick.let_in"  # in the scope of a request whose sender may send
 
 PATHS: Final[Mapping[str, Signal | None]] = {"/v1/traces": "spans", "/v1/logs": "logs", "/v1/metrics": None}
 _CODINGS: Final[Mapping[str, Coding]] = {"": "identity", "identity": "identity", "gzip": "gzip", "deflate": "deflate"}
@@ -88,6 +91,8 @@ class _Protocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _silent_bytes = 0
     _in_head = True
+    _idle_since = 0.0
+    _was_let_in = False
     _came = b""  # last, when it is no HTTP
 
     def __init__(self, config: Config, state: ServerState, refusals: Refusals) -> None:
@@ -96,10 +101,11 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS_MAX:
+        self._idle_since = self.loop.time()
+        if len(self.connections) > CONNECTIONS_MAX and not self._make_room():
             transport.abort()
             return
-        self._arm()
+        self._arm(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -108,7 +114,7 @@ class _Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._silent_bytes += len(data)
         if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
-            self._arm()
+            self._arm(HEAD_S)
         self._came = data[:BEGINNING_BYTES]
         super().data_received(data)
         if self._silent_bytes > (HEAD_BYTES_MAX if self._in_head else SILENT_BYTES_MAX):
@@ -120,6 +126,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._arm(READ_S + 1)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -132,9 +139,26 @@ class _Protocol(HttpToolsProtocol):
         self._disarm()
         super().on_message_complete()
 
-    def _arm(self) -> None:
+    def on_response_complete(self) -> None:
+        self._was_let_in |= LET_IN in self.scope
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+
+    def _make_room(self) -> bool:
+        """Close the idle connection that is missed least, if there is one."""
+        others: list[Any] = [one for one in self.connections if one is not self]
+        idle = [one for one in others if one._is_idle() and not one.transport.is_closing()]
+        if not idle:
+            return False
+        min(idle, key=lambda one: (one._was_let_in, one._idle_since)).transport.abort()
+        return True
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or bool(self.cycle.response_complete)
+
+    def _arm(self, seconds: float) -> None:
         self._disarm()
-        self._deadline = self.loop.call_later(READ_S + 1, self._late)
+        self._deadline = self.loop.call_later(seconds, self._late)
 
     def _disarm(self) -> None:
         if self._deadline is not None:
@@ -152,7 +176,7 @@ class _App:
 
     async def __call__(
         self,
-        scope: Mapping[str, Any],
+        scope: Message,
         receive: Callable[[], Awaitable[Message]],
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
@@ -175,7 +199,7 @@ class _App:
 
     async def _answer(
         self,
-        scope: Mapping[str, Any],
+        scope: Message,
         headers: Mapping[str, str],
         encoding: Encoding | None,
         receive: Callable[[], Awaitable[Message]],
@@ -187,6 +211,7 @@ class _App:
         signal = PATHS[scope["path"]]
         receiver = self._receiver
         tenant = receiver.admit(headers.get("authorization"), signal)
+        scope[LET_IN] = True
         if encoding is None:
             raise Failure("unsupported", f"expected the content type {' or '.join(_ENCODINGS)}")
         coding = _CODINGS.get(headers.get("content-encoding", "").strip().lower())

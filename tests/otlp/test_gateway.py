@@ -260,6 +260,7 @@ async def test_a_million_attributes_are_refused_or_kept_and_nobody_waits(served:
 
 
 async def test_slow_senders_are_cut_off(served: tuple[Serving, Sender], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "HEAD_S", 0.3)
     monkeypatch.setattr(http_server, "READ_S", 0.3)
     address = served[0].http
     head = b"POST /v1/traces HTTP/1.1\r\nHost: t\r\nContent-Type: application/x-protobuf\r\n"
