@@ -1,4 +1,8 @@
-"""What commands print: data on standard output, everything else on standard error."""
+"""What commands print: data on standard output, everything else on standard error.
+
+Guarantee: what a record says can't act on the terminal, nor turn the order of the characters around it: controls stand
+escaped in what is printed for people. JSON for programs, and bytes that were asked for, are printed as they are.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -14,14 +18,31 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 Progress = Callable[[str, int, int], None]
 
 
+# C0 but tab and line feed, DEL, C1; embeddings, overrides and isolates of text's direction.
+_CONTROLS: Final = {
+    code: f"\\u{code:04x}"
+    for code in (*range(9), *range(0xB, 0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+
+
+def visible(text: str) -> str:
+    """The text with its controls escaped, but for tabs and ends of lines."""
+    return text.translate(_CONTROLS)
+
+
 def put(line: str = "") -> None:
-    """A line of data."""
+    """A line of data for people."""
+    put_exactly(visible(line))
+
+
+def put_exactly(line: str) -> None:
+    """A line for programs."""
     sys.stdout.write(line + "\n")
 
 
 def put_json(value: Any) -> None:
     """The one JSON object of a command."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    put_exactly(json.dumps(value, ensure_ascii=False))
 
 
 def note(line: str) -> None:
@@ -44,7 +65,7 @@ def put_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(visible(str(cell))) for cell in row))
     Console().print(table)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tallystick.cli.output import AsJson, note, put
+from tallystick.cli.output import AsJson, note, put_exactly
 from tallystick.cli.telling import ENTRIES_SHOWN, tell_run
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def show(
 
     shown = asyncio.run(_show(servers(), run, tenant))
     if as_json:
-        put(shown.to_json())
+        put_exactly(shown.to_json())
     else:
         tell_run(shown, None if every else limit)
     if any(_is_tampered(entry) for entry in shown.entries):

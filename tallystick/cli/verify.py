@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tallystick.cli.output import AsJson, note, progress, put
+from tallystick.cli.output import AsJson, note, progress, put, put_exactly
 from tallystick.errors import TallyError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def verify(
     known = known_checkpoint.read_bytes() if known_checkpoint is not None else None
     report = asyncio.run(_verify(servers(), log, tenant, known, since_verified))
     if as_json:
-        put(report.to_json())
+        put_exactly(report.to_json())
     else:
         _tell(report)
     return report.exit_status
