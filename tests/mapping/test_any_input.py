@@ -191,6 +191,26 @@ def test_the_text_of_one_interrupt_with_many_ids_comes_once() -> None:
     assert sum(len(one.value) for draft in found for one in draft.content) < 810_000
 
 
+@pytest.mark.parametrize(
+    ("attribute", "before", "one", "after"),
+    [
+        ("input.value", '{"resume": [', '{"type": "edit", "args": {%s}}', "]}"),
+        ("final_result", '{"calls": [], "approvals": [', "{%s}", "]}"),
+    ],
+)
+def test_of_many_answers_and_calls_only_those_that_are_told_are_read(
+    attribute: str, before: str, one: str, after: str
+) -> None:
+    members = ", ".join(f'"a{at}": 0' for at in range(300))
+    told = before + ", ".join([one % members] * 2_000) + after
+    attributes = {"gen_ai.operation.name": "invoke_agent", attribute: told}
+    made = spans_request(span("invoke_agent", attributes, parent=None))
+    began = time.process_time()
+    (mapped,) = map_request("spans", made)
+    assert time.process_time() - began < 2
+    assert 200 < len(mapped.drafts) <= 258
+
+
 def test_names_that_look_like_many_handoffs_are_read_in_proportion() -> None:
     """The shapes repeat what a rule looks for, where one that looks again from each place would take minutes."""
     shapes = (

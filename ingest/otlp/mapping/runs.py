@@ -151,5 +151,5 @@ def _outcome(item: Item) -> str:
         told = item.error_class or ""
         return "aborted" if told.rpartition(".")[2] in _CANCELLED else "failure"
     said = item.said
-    waits = pydantic_ai.deferred(said) or agent_framework.requested(said) or strands.interrupts(item)
+    waits = any(pydantic_ai.deferred(said)) or agent_framework.requested(said) or strands.interrupts(item)
     return "handed_over" if waits or item.interrupted else "success"

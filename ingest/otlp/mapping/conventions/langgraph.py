@@ -143,15 +143,15 @@ def _at(text: bytes, member: str) -> bytes:
     return next((part for quoted, part in jsontext.members(text) if jsontext.name_text(quoted) == member), b"")
 
 
-def resumed(said: Said) -> list[Resumed]:
-    """The answers with which this graph was resumed."""
+def resumed(said: Said) -> Iterator[Resumed]:
+    """The answers with which this graph was resumed, each read when it is asked for."""
     found = _input(said, '"resume"')
     if found is None:
-        return []
+        return
     command, text = found
     if not command.keys() <= _COMMAND or command.get("resume") is None:
-        return []
-    return list(_answers(command["resume"], _at(text, "resume"), None))
+        return
+    yield from _answers(command["resume"], _at(text, "resume"), None)
 
 
 def _answers(resume: Any, text: bytes, approval: str | None) -> Iterator[Resumed]:

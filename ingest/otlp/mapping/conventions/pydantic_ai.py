@@ -8,6 +8,7 @@ approved call's result from the reason of a denial, except where the denial has 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -52,22 +53,20 @@ def read(said: Said) -> None:
         said.more["model_request_parameters.function_tools"] = found.get("function_tools")
 
 
-def deferred(said: Said) -> list[Deferred]:
-    """The calls that the run left open, in their order: those to approve first."""
+def deferred(said: Said) -> Iterator[Deferred]:
+    """The calls that the run left open, in their order: those to approve first. Each is read when it is asked for."""
     result = said.attributes.get("final_result")
     if type(result) is not str or '"approvals"' not in result:
-        return []
+        return
     found = forms.json_object(result)
     if found is None or type(found.get("approvals")) is not list or type(found.get("calls")) is not list:
-        return []
+        return
     members = {jsontext.name_text(name): text for name, text in jsontext.members(result.encode())}
-    calls = []
     for member in ("approvals", "calls"):
         for call, text in zip(found[member], jsontext.items(members[member]), strict=True):
             if type(call) is dict:
                 arguments = {jsontext.name_text(name): value for name, value in jsontext.members(text)}.get("args")
-                calls.append(_deferred(member == "approvals", call, arguments, text))
-    return calls
+                yield _deferred(member == "approvals", call, arguments, text)
 
 
 def _deferred(approval: bool, call: dict[str, Any], arguments: bytes | None, text: bytes) -> Deferred:
