@@ -23,6 +23,7 @@ from schemas.event import JSON, Draft
 from schemas.kinds import KINDS
 from schemas.normalize import normalize_draft
 from tests.mapping.otlp import END, any_logs_request, any_spans_request, log, logs_request, span, spans_request
+from tests.support.pace import slack
 
 _SLOW = settings(
     max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -121,7 +122,7 @@ def test_text_that_looks_like_many_interrupts_is_read_once() -> None:
         "spans",
         spans_request(span(events=[("exception", {"exception.type": "GraphInterrupt", "exception.message": text})])),
     )
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 5 * slack()
     assert [draft.kind for draft in mapped.drafts] == ["span", "approval_request"]
 
 
@@ -175,7 +176,7 @@ def test_many_interrupts_with_a_large_state_read_it_once_and_repeat_none_of_it()
     state = '{"messages": [' + "0, " * 100_000 + '{"type": "ai", "tool_calls": [' + call + "]}]}"
     began = time.process_time()
     found = _interrupted([f"e{at}" for at in range(250)], {"input.value": state})
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 2 * slack()
     assert [draft.data["approval"] for draft in found] == [f"e{at}" for at in range(250)]
     assert {draft.data["call"] for draft in found} == {"call_3"}
     inputs = [one for draft in found for one in draft.content if one.pointer == "/input"]
@@ -202,12 +203,12 @@ def test_of_many_answers_and_calls_only_those_that_are_told_are_read(
     attribute: str, before: str, one: str, after: str
 ) -> None:
     members = ", ".join(f'"a{at}": 0' for at in range(300))
-    told = before + ", ".join([one % members] * 2_000) + after
+    told = before + ", ".join([one % members] * 6_000) + after
     attributes = {"gen_ai.operation.name": "invoke_agent", attribute: told}
     made = spans_request(span("invoke_agent", attributes, parent=None))
     began = time.process_time()
     (mapped,) = map_request("spans", made)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 5 * slack()
     assert 200 < len(mapped.drafts) <= 258
 
 
@@ -235,11 +236,11 @@ def test_names_that_look_like_many_handoffs_are_read_in_proportion() -> None:
                 made = spans_request(span(name, attributes), scope=scope)
                 began = time.process_time()
                 assert all(mapped.drafts for mapped in map_request("spans", made))
-                assert time.process_time() - began < 0.5
+                assert time.process_time() - began < 0.5 * slack()
     many = spans_request(*[span(" → " * 682, {"openinference.span.kind": "TOOL"})] * 800)
     began = time.process_time()
     assert len(list(map_request("spans", many))) == 800
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 0.5 * slack()
 
 
 def test_texts_that_look_like_many_of_what_is_sought_are_read_in_proportion() -> None:
@@ -265,7 +266,7 @@ def test_texts_that_look_like_many_of_what_is_sought_are_read_in_proportion() ->
         made = spans_request(span("x", attributes, events=events))
         began = time.process_time()
         list(map_request("spans", made))
-        assert time.process_time() - began < 2, shape[:40]
+        assert time.process_time() - began < 2 * slack(), shape[:40]
 
 
 def test_spans_without_valid_ids_are_refused_with_their_bytes() -> None:
