@@ -208,7 +208,7 @@ def test_of_many_answers_and_calls_only_those_that_are_told_are_read(
     made = spans_request(span("invoke_agent", attributes, parent=None))
     began = time.process_time()
     (mapped,) = map_request("spans", made)
-    assert time.process_time() - began < 5 * slack()
+    assert time.process_time() - began < 8 * slack()
     assert 200 < len(mapped.drafts) <= 258
 
 
