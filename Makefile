@@ -42,7 +42,7 @@ demo: $(VENV)/ready
 	$(BIN)/tally demo
 
 test: $(VENV)/ready $(RUNTIMES)
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .
