@@ -132,7 +132,8 @@ async def serving(bootstrap: str, until: str) -> AsyncIterator[tuple[asyncio.sub
 async def used(process: asyncio.subprocess.Process) -> dict[str, Any]:
     """End a gateway; what it used."""
     out, _ = await process.communicate(b"\n")
-    return dict(json.loads(out.splitlines()[-1]))
+    said = [line for line in out.splitlines() if line.startswith(b"{")]  # it logs there too
+    return dict(json.loads(said[-1]))
 
 
 async def taken(bootstrap: str, seconds: float, until: str) -> dict[str, float]:
