@@ -79,7 +79,8 @@ class Reader:
         if unknown:
             await refresh()
             for read in unknown:
-                read.pendings = (await self._decode(read.record)).pendings
+                again = await self._decode(read.record)
+                read.pendings, read.held_bytes = again.pendings, again.held_bytes
         self.appender.prepare(pending for read in reads for pending in read.pendings)
         for read in reads:
             for pending in read.pendings:
