@@ -64,7 +64,7 @@ def apply(draft: Draft, said: Said, used: set[str], prefix: str = "") -> None:
             if not path:
                 _set(draft, member, value, shape.nested.get(member))
                 sources.setdefault(member, []).append(name)
-            elif _place(objects.setdefault(member, {}), path.split("."), value):
+            elif forms.put_at(objects.setdefault(member, {}), path.split("."), value, DEPTH_MAX):
                 sources.setdefault(member, []).append(name)
     for member, found in objects.items():
         if member not in draft.data or type(draft.data[member]) is not dict:
@@ -108,17 +108,3 @@ def _reference(draft: Draft, value: Any) -> Any:
         return span_id(trace, value)
     match = _SPAN_OF_TRACE.fullmatch(value)
     return span_id(match[1], match[2]) if match else value
-
-
-def _place(tree: dict[str, Any], path: list[str], value: Any) -> bool:
-    if len(path) > DEPTH_MAX:
-        return False
-    for part in path[:-1]:
-        below = tree.setdefault(part, {})
-        if type(below) is not dict:
-            return False
-        tree = below
-    if path[-1] in tree:
-        return False
-    tree[path[-1]] = value
-    return True

@@ -287,3 +287,19 @@ def decimals(value: Any) -> Any:
     if type(value) is dict:
         return {name: decimals(item) for name, item in value.items()}
     return value
+
+
+def put_at(tree: dict[str, Any], path: list[str], value: Any, depth_max: int) -> bool:
+    """Put a value where the parts of its dotted name lead, making objects on the way. Whether it found its place: no
+    other value stands there or above, and it is no more than so many parts deep."""
+    if len(path) > depth_max:
+        return False
+    for part in path[:-1]:
+        below = tree.setdefault(part, {})
+        if type(below) is not dict:
+            return False
+        tree = below
+    if path[-1] in tree:
+        return False
+    tree[path[-1]] = value
+    return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from ingest.otlp.mapping import forms
 from ingest.otlp.mapping.said import Said
 
 DEPTH_MAX: Final = 24  # parts of a name after its list; a deeper one stays for /raw
@@ -41,27 +42,13 @@ def read(said: Said) -> None:
     for name, value in said.attributes.items():
         if name[:_BEGINNING] in _BEGINNINGS and (match := _FLAT.fullmatch(name)) is not None:
             list_name = match[1]
-            if _put(trees.setdefault(list_name, {}), match[2].split("."), value):
+            leaf = _Leaf(value) if type(value) is dict else value
+            if forms.put_at(trees.setdefault(list_name, {}), match[2].split("."), leaf, DEPTH_MAX):
                 behind.setdefault(list_name, []).append(name)
     for list_name, names in behind.items():
         if not all(name.endswith(".role") for name in names):  # roles alone are no messages
             said.more[f"<{list_name}.N>"] = _unnumbered(trees[list_name])
             said.behind[f"<{list_name}.N>"] = names
-
-
-def _put(tree: dict[str, Any], path: list[str], value: Any) -> bool:
-    """Whether the value found its place at this path."""
-    if len(path) > DEPTH_MAX:
-        return False
-    for part in path[:-1]:
-        below = tree.setdefault(part, {})
-        if type(below) is not dict:
-            return False
-        tree = below
-    if path[-1] in tree:
-        return False
-    tree[path[-1]] = _Leaf(value) if type(value) is dict else value
-    return True
 
 
 class _Leaf:
