@@ -126,7 +126,7 @@ class Consumer:
         _collect_seldom()
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._disconnect)
-            self._write_over(await self._connect())
+            await self._write_over(await self._connect())
             await self._books.open()
             await self._refresh()
             await self._subscribe(stack)
@@ -169,10 +169,12 @@ class Consumer:
         consumer: AIOKafkaConsumer = self._subscriber.consumer
         return consumer
 
-    def _write_over(self, conn: Connection) -> None:
+    async def _write_over(self, conn: Connection) -> None:
         """Append batches over this connection, which is kept for that alone."""
+        appender = self._new_appender(conn)
+        await appender.read_epochs()
         self._writer = conn
-        self._appender = self._reader.appender = self._new_appender(conn)
+        self._appender = self._reader.appender = appender
 
     async def _disconnect(self) -> None:
         for conn in self._connections:
@@ -346,7 +348,7 @@ class Consumer:
             try:
                 with contextlib.suppress(psycopg.Error):
                     await self._writer.close()
-                self._write_over(await self._connect())
+                await self._write_over(await self._connect())
                 await self._seek_to_stored()
                 return
             except (DatabaseUnreachable, psycopg.Error) as error:
@@ -565,7 +567,7 @@ def _collect_seldom() -> None:
     """A batch is tens of thousands of objects in no cycle: by default the collector walks them again and again, for a
     fifth of the processor's time. What start-up made is left out of its walks altogether."""
     gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
+    gc.set_threshold(500_000, 20, 20)
 
 
 async def _writer(config: ConsumerConfig) -> Connection:

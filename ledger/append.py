@@ -163,6 +163,11 @@ class Appender:
         self._epochs: dict[str, int] = {}
         self._careful = 0
 
+    async def read_epochs(self) -> None:
+        """Learn how often each log was erased from. What is sealed for a log that is not known yet is sealed twice."""
+        cursor = await self._conn.execute("SELECT log, erasure_epoch FROM logs")
+        self._epochs.update(await cursor.fetchall())
+
     def prepare(self, pendings: Iterable[Pending]) -> None:
         """Make the keys that these events need durable in the key store, before any of them is sealed."""
         self._sealer.prepare(pendings)
@@ -194,23 +199,22 @@ class Appender:
         try:
             async with conn.transaction():
                 await self._hold_positions(accounts)
+                by_log = _by_log(items)
                 runs = {
-                    (item.draft.log, item.draft.run): item.pending.tenant
-                    for item in items
+                    (log, item.draft.run): item.pending.tenant
+                    for log, part in by_log.items()
+                    for item in part
                     if item.draft.run is not None
                 }
                 new_runs = await self._insert_runs(runs)
-                logs = {item.draft.log for item in items} | {account.log for account in accounts}
-                heads = await self._lock_heads(sorted(logs))
-                items = self._seal_again_where_erased(items, heads)
-                kept = await self._without_known(items, accounts, careful=careful)
+                heads = await self._lock_heads(sorted(by_log.keys() | {account.log for account in accounts}))
+                self._seal_again_where_erased(by_log, heads)
+                by_log = await self._without_known(by_log, accounts, careful=careful)
                 tails = await self._find_tails(runs, new_runs, careful=careful)
-                by_log: dict[str, list[Draft]] = {}
-                for item in kept:
-                    by_log.setdefault(item.draft.log, []).append(item.draft)
+                drafts = {log: [item.draft for item in part] for log, part in by_log.items()}
                 for draft in self._intake_drafts(accounts):
-                    by_log.setdefault(draft.log, []).append(draft)
-                placed = self._place(by_log, heads, tails)
+                    drafts.setdefault(draft.log, []).append(draft)
+                placed = self._place(drafts, heads, tails)
                 await self._write(placed, accounts)
         except BaseException:
             for log in {item.draft.log for item in items} | {account.log for account in accounts}:
@@ -315,36 +319,40 @@ class Appender:
                 heads[log] = _Head(edge, _micros(recorded), erasure_epoch)
         return heads
 
-    def _seal_again_where_erased(self, items: Sequence[Item], heads: dict[str, _Head]) -> Sequence[Item]:
+    def _seal_again_where_erased(self, by_log: dict[str, list[Item]], heads: dict[str, _Head]) -> None:
         """An erasure since sealing may have destroyed a key that was used: encrypt again under what is there now."""
-        epochs = {log: head.erasure_epoch for log, head in heads.items()}
-        self._epochs.update(epochs)
-        stale = {id(item) for item in items if item.erasure_epoch != epochs[item.draft.log]}
+        stale: list[tuple[list[Item], int]] = []
+        for log, part in by_log.items():
+            epoch = self._epochs[log] = heads[log].erasure_epoch
+            stale += [(part, place) for place, item in enumerate(part) if item.erasure_epoch != epoch]
         if not stale:
-            return items
+            return
         self._sealer.forget()
-        self._sealer.prepare(item.pending for item in items if id(item) in stale)
-        return [self.seal(item.pending) if id(item) in stale else item for item in items]
+        self._sealer.prepare(part[place].pending for part, place in stale)
+        for part, place in stale:
+            part[place] = self.seal(part[place].pending)
 
     # (4)
-    async def _without_known(self, items: Sequence[Item], accounts: Sequence[Account], *, careful: bool) -> list[Item]:
-        """The items to append: without those the logs hold already, and with `conflict` entries for the ids that stand
-        for something else there. Counts what became of each in its account."""
-        if not careful and len({(item.draft.log, item.draft.id_bytes) for item in items}) == len(items):
-            kept = list(items)
-        else:
-            kept = await self._without_repeated(items, accounts, careful=careful)
-        for item in kept:
-            account = _account(accounts, item)
-            if item.draft.kind == "rejected":
-                account.rejected += 1
-            elif item.draft.kind == "conflict":
-                account.conflicts += 1
-            else:
-                account.appended += 1
+    async def _without_known(
+        self, by_log: dict[str, list[Item]], accounts: Sequence[Account], *, careful: bool
+    ) -> dict[str, list[Item]]:
+        """What to append, by log: without what the logs hold already, and with `conflict` entries for the ids that
+        stand for something else there. Counts what became of each item in its account."""
+        if careful or any(len({item.draft.id_bytes for item in part}) < len(part) for part in by_log.values()):
+            items = [item for part in by_log.values() for item in part]
+            by_log = _by_log(await self._without_repeated(items, accounts, careful=careful))
+        for part in by_log.values():
+            for item in part:
+                account = _account(accounts, item)
+                if item.draft.kind == "rejected":
+                    account.rejected += 1
+                elif item.draft.kind == "conflict":
+                    account.conflicts += 1
+                else:
+                    account.appended += 1
         for account in accounts:
             account.events = account.appended + account.duplicates + account.conflicts
-        return kept
+        return by_log
 
     async def _without_repeated(
         self, items: Sequence[Item], accounts: Sequence[Account], *, careful: bool
@@ -612,6 +620,14 @@ def _run_head(log: str, run: str, entries: int, last: bytes) -> Draft:
 @lru_cache(maxsize=256)
 def _kind_field(kind: str) -> bytes:
     return copy_field(kind.encode())
+
+
+def _by_log(items: Iterable[Item]) -> dict[str, list[Item]]:
+    """The items of each log, in their order."""
+    by_log: dict[str, list[Item]] = {}
+    for item in items:
+        by_log.setdefault(item.draft.log, []).append(item)
+    return by_log
 
 
 def _account(accounts: Sequence[Account], item: Item) -> Account:
