@@ -43,14 +43,19 @@ Headers = Sequence[tuple[str, bytes]]
 log = structlog.get_logger("tallystick.ingest")
 
 
-class Origin(NamedTuple):
-    """Where a record was read: what stands in the leaf's `source`."""
+class Record(NamedTuple):
+    """A Kafka record, where it was read (what stands in the leaf's `source`), and `intake`: the log for what it gives
+    of no tenant."""
 
     cluster: str
     topic: str
     topic_id: str | None
     partition: int
     offset: int
+    value: bytes | None
+    headers: Headers
+    key: bytes | None
+    intake: str
 
 
 class Decoder:
@@ -61,104 +66,85 @@ class Decoder:
         self._signatures = Signatures(keys)
         self._now = now
 
-    def decode(self, origin: Origin, value: bytes | None, headers: Headers, key: bytes | None, intake: str) -> Pending:
-        """The entry of a record that is one event. `intake`: the log for a rejected one of no tenant."""
-        source = _source(origin, 0)
+    def decode(self, record: Record) -> Pending:
+        """The entry of a record that is one event."""
+        source = _source(record, 0)
         event: Event | None = None
         try:
-            named = _named(headers)
-            if value is None:
+            named = _named(record.headers)
+            if record.value is None:
                 raise Refused("tombstone", "the record has no value")
             _add_file(source, named)
-            event = _normalize(value, headers, named)
-            return self._accept(origin, event, value, named, source)
+            event = _normalize(record.value, record.headers, named)
+            return self._accept(record, event, record.value, named, source)
         except Exception as error:
-            refusal = _refusal(error)
-            # A record that can't be read names nobody: only its topic speaks for it, and no default does, or one
-            # tenant's bytes would stand in another's log.
-            tenant = self._speaker(origin.topic, None) if event is None else self._tenant(origin.topic, event, None)
-            return _rejected(tenant, intake, source, value or b"", headers, key, refusal)
+            return self._refused(error, record, source, record.value or b"", None, event)
 
-    def decode_request(
-        self, origin: Origin, value: bytes | None, headers: Headers, key: bytes | None, intake: str
-    ) -> Iterator[Pending]:
+    def decode_request(self, record: Record) -> Iterator[Pending]:
         """The entries of a record that is an OTLP request, in the order of its spans or log records."""
         item = 0
         try:
-            named = _named(headers)
-            if value is None:
+            named = _named(record.headers)
+            if record.value is None:
                 raise Refused("tombstone", "the record has no value")
             if SIGNATURE_HEADER in named:
                 raise Refused("bad_signature", "only structured records can be signed")
-            speaker = _gateway_tenant(origin.topic, named)
-            if OVERSIZED_HEADER in named and origin.topic in GATEWAY:
+            speaker = _gateway_tenant(record.topic, named)
+            if OVERSIZED_HEADER in named and record.topic in GATEWAY:
                 raise Refused("too_large", "one span or log record is larger than a record of the gateway may be")
-            signal = signal_of(origin.topic)
-            for piece, request in requests_in(signal, value):
+            signal = signal_of(record.topic)
+            for piece, request in requests_in(signal, record.value):
                 if isinstance(request, Refused):
-                    tenant = self._speaker(origin.topic, speaker)
-                    yield _rejected(tenant, intake, _source(origin, item), piece, headers, key, request)
+                    yield self._refused(request, record, _source(record, item), piece, speaker)
                     item += 1
                     continue
                 for mapped in map_request(signal, request):
-                    pendings = self._of_mapped(origin, mapped, item, speaker, headers, key, intake)
+                    pendings = self._of_mapped(record, mapped, item, speaker)
                     item += len(pendings)
                     yield from pendings
         except Exception as error:
-            yield self.refuse(_refusal(error), origin, value, headers, key, intake, item)
+            yield self.refuse(error, record, item)
 
-    def _of_mapped(
-        self,
-        origin: Origin,
-        mapped: Mapped,
-        item: int,
-        speaker: str | None,
-        headers: Headers,
-        key: bytes | None,
-        intake: str,
-    ) -> list[Pending]:
+    def _of_mapped(self, record: Record, mapped: Mapped, item: int, speaker: str | None) -> list[Pending]:
         """The entries of one span or log record; `item`: the number of the first."""
         if mapped.refusal is not None:
-            tenant = self._speaker(origin.topic, speaker)
-            return [_rejected(tenant, intake, _source(origin, item), mapped.wire, headers, key, mapped.refusal)]
+            return [self._refused(mapped.refusal, record, _source(record, item), mapped.wire, speaker)]
         pendings: list[Pending] = []
         for draft in mapped.drafts:
-            source = _source(origin, item + len(pendings))
+            source = _source(record, item + len(pendings))
             event: Event | None = None
             try:
                 event = normalize_draft(draft)
-                tenant = self._authority.tenant_of(origin.topic, event.tenant, speaker)
-                self._authority.check_kind(origin.topic, event)
-                pendings.append(self._pending(origin, event, tenant, mapped.wire, source, {"vouched": "claimed"}))
+                tenant = self._authority.tenant_of(record.topic, event.tenant, speaker)
+                self._authority.check_kind(record.topic, event)
+                pendings.append(self._pending(record, event, tenant, mapped.wire, source, {"vouched": "claimed"}))
             except Exception as error:
-                if any(one.event.kind == "rejected" for one in pendings):
-                    continue  # one entry with the span's bytes is enough
-                refusal = _refusal(error)
-                whose = (
-                    self._speaker(origin.topic, speaker)
-                    if event is None
-                    else self._tenant(origin.topic, event, speaker)
-                )
-                pendings.append(_rejected(whose, intake, source, mapped.wire, headers, key, refusal))
+                if not any(one.event.kind == "rejected" for one in pendings):  # one with the span's bytes is enough
+                    pendings.append(self._refused(error, record, source, mapped.wire, speaker, event))
         return pendings
 
-    def refuse(
-        self,
-        refusal: Refused | Rejection,
-        origin: Origin,
-        value: bytes | None,
-        headers: Headers,
-        key: bytes | None,
-        intake: str,
-        item: int = 0,
-    ) -> Pending:
-        """The rejected entry for a whole OTLP request."""
+    def refuse(self, error: Exception, record: Record, item: int = 0) -> Pending:
+        """The rejected entry for a whole OTLP request; `item`: its number."""
         try:
-            speaker = _gateway_tenant(origin.topic, _named(headers))
+            speaker = _gateway_tenant(record.topic, _named(record.headers))
         except Refused:
             speaker = None
-        tenant = self._speaker(origin.topic, speaker)
-        return _rejected(tenant, intake, _source(origin, item), value or b"", headers, key, refusal)
+        return self._refused(error, record, _source(record, item), record.value or b"", speaker)
+
+    def _refused(
+        self,
+        error: Exception,
+        record: Record,
+        source: dict[str, Any],
+        received: bytes,
+        speaker: str | None,
+        event: Event | None = None,
+    ) -> Pending:
+        """The rejected entry for what was `received`. What can't be read as an event names nobody: only its topic or
+        the gateway speaks for it, and no default does, or one tenant's bytes would stand in another's log."""
+        refusal = _refusal(error)
+        tenant = self._speaker(record.topic, speaker) if event is None else self._tenant(record.topic, event, speaker)
+        return _rejected(tenant, record.intake, source, received, record.headers, record.key, refusal)
 
     def too_large(self, pending: Pending, headers: Headers, key: bytes | None) -> Pending:
         """The rejected entry for an accepted event whose public part fits no leaf. Call within its tenant's log."""
@@ -181,30 +167,30 @@ class Decoder:
             return None
 
     def _accept(
-        self, origin: Origin, event: Event, value: bytes, named: dict[str, bytes], source: dict[str, Any]
+        self, record: Record, event: Event, value: bytes, named: dict[str, bytes], source: dict[str, Any]
     ) -> Pending:
         signature = named.get(SIGNATURE_HEADER)
         signed_for: str | None = None
         key_id = ""
         if signature is not None:
-            fixed = self._authority.of_topic(origin.topic)
+            fixed = self._authority.of_topic(record.topic)
             key_id, signed_for = self._signatures.check_producer(
                 signature, value, fixed.tenant if fixed else event.tenant
             )
-        tenant = self._authority.tenant_of(origin.topic, event.tenant, signed_for)
-        self._authority.check_kind(origin.topic, event)
+        tenant = self._authority.tenant_of(record.topic, event.tenant, signed_for)
+        self._authority.check_kind(record.topic, event)
         enriched: dict[str, Any] = {"vouched": "claimed" if signature is None else "signed"}
         if event.attestation is not None:
             self._signatures.check_attester(tenant.tenant, event, event.attestation)
             enriched["vouched"] = "attested"
-        pending = self._pending(origin, event, tenant, value, source, enriched)
+        pending = self._pending(record, event, tenant, value, source, enriched)
         if signature is not None:
             pending.sig, pending.received_sig = {"key": key_id}, signature
         return pending
 
     def _pending(
         self,
-        origin: Origin,
+        record: Record,
         event: Event,
         tenant: Tenant,
         received: bytes,
@@ -217,7 +203,7 @@ class Decoder:
         return Pending(
             event=event,
             tenant=tenant.tenant,
-            log=tenant.origin_of(origin.partition) if event.run is not None else tenant.origins[0],
+            log=tenant.origin_of(record.partition) if event.run is not None else tenant.origins[0],
             source=source,
             enriched=enriched,
             received=received,
@@ -234,13 +220,13 @@ class Decoder:
             enriched["price"] = found
 
 
-def _source(origin: Origin, item: int) -> dict[str, Any]:
+def _source(record: Record, item: int) -> dict[str, Any]:
     return {
-        "cluster": origin.cluster,
-        "topic": origin.topic,
-        "topic_id": origin.topic_id,
-        "partition": origin.partition,
-        "offset": origin.offset,
+        "cluster": record.cluster,
+        "topic": record.topic,
+        "topic_id": record.topic_id,
+        "partition": record.partition,
+        "offset": record.offset,
         "item": item,
     }
 

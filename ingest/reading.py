@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from aiokafka import ConsumerRecord
 
 from ingest.authority import is_otlp
-from ingest.decode import Decoder, Origin
+from ingest.decode import Decoder, Record
 from ingest.errors import Refused
 from ingest.positions import Position
 from ledger.append import Appender, Item
@@ -91,22 +91,25 @@ class Reader:
 
     async def _decode(self, record: ConsumerRecord) -> Read:
         position = self._position_of(record)
-        origin = Origin(
+        value = record.value
+        given = Record(
             cluster=position.cluster if position else "",
             topic=record.topic,
             topic_id=position.topic_id if position else None,
             partition=record.partition,
             offset=record.offset,
+            value=value,
+            headers=record.headers,
+            key=record.key,
+            intake=position.log if position else "",
         )
-        intake = position.log if position else ""
-        value, headers, key = record.value, record.headers, record.key
         if not is_otlp(record.topic):
             if self._is_due(len(value or b"")):
                 await asyncio.sleep(0)
-            return Read(record, [self.decoder.decode(origin, value, headers, key, intake)], len(value or b""), [])
+            return Read(record, [self.decoder.decode(given)], len(value or b""), [])
         pendings: list[Pending] = []
         held_bytes = 0
-        for pending in self.decoder.decode_request(origin, value, headers, key, intake):
+        for pending in self.decoder.decode_request(given):
             pendings.append(pending)
             if self._is_due(len(pending.received)):
                 await asyncio.sleep(0)
@@ -116,7 +119,7 @@ class Reader:
                     f"the record gives more than {RECORD_ENTRIES_MAX:,} entries, or they hold more than"
                     f" {RECORD_HELD_BYTES_MAX:,} bytes"
                 )
-                refused = self.decoder.refuse(Refused("too_large", detail), origin, value, headers, key, intake)
+                refused = self.decoder.refuse(Refused("too_large", detail), given)
                 return Read(record, [refused], len(value or b""), [])
         return Read(record, pendings, max(held_bytes, len(value or b"")), [])
 

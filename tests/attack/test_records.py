@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ingest.authority import Authority
-from ingest.decode import Decoder, Origin
+from ingest.decode import Decoder, Record
 from ingest.signatures import PRODUCER_DOMAIN
 from ledger.content import lp
 from ledger.note import vkey_text
@@ -124,6 +124,6 @@ def test_a_line_of_the_plain_form_can_not_be_signed() -> None:
     header = b"k:" + b64encode(key.sign(message))
     authority = Authority({name: Tenant(name, name, ("p/acme",))})
     decoder = Decoder(authority, {(name, "k"): (vkey, "producer")}, lambda: "2026-11-21T10:00:00.000000Z")
-    origin = Origin("c", "tally.events.acme", None, 0, 1)
-    pending = decoder.decode(origin, value, [("tallystick-sig", header), ("tallystick-form", b"plain")], None, "p/i")
+    headers = [("tallystick-sig", header), ("tallystick-form", b"plain")]
+    pending = decoder.decode(Record("c", "tally.events.acme", None, 0, 1, value, headers, None, "p/i"))
     assert (pending.event.kind, pending.event.data["reason"]) == ("rejected", "bad_signature")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ingest import decode as decoding
 from ingest.authority import Authority
-from ingest.decode import Decoder, Origin
+from ingest.decode import Decoder
 from ledger.registry import Tenant
 from ledger.seal import Pending
 
@@ -58,15 +59,16 @@ def sent(file: str) -> bytes:
 
 def decode(record: Record) -> list[Pending]:
     """The entries that a record gives."""
-    origin = Origin("c", record.topic, None, 0, 0)
-    return list(DECODER.decode_request(origin, record.value, record.headers, record.key, "p/_intake/t/0"))
+    read = decoding.Record("c", record.topic, None, 0, 0, record.value, record.headers, record.key, "p/_intake/t/0")
+    return list(DECODER.decode_request(read))
 
 
 def decode_as_gateway(file: str, tenant: str = "default") -> list[Pending]:
     """The entries that a request gives when it comes by the gateway."""
     topic = "tally.gateway.logs" if "logs" in file else "tally.gateway.spans"
     headers = [("tallystick-tenant", tenant.encode())]
-    return list(DECODER.decode_request(Origin("c", topic, None, 0, 0), sent(file), headers, None, "p/_intake/t/0"))
+    read = decoding.Record("c", topic, None, 0, 0, sent(file), headers, None, "p/_intake/t/0")
+    return list(DECODER.decode_request(read))
 
 
 def recognized(pendings: list[Pending]) -> Counter[tuple[str, bytes | None]]:

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ingest.authority import Authority
-from ingest.decode import Decoder, Origin
+from ingest.decode import Decoder, Record
 from ingest.signatures import ATTESTATION_DOMAIN, PRODUCER_DOMAIN, SIGNATURE_HEADER
 from ledger.content import lp
 from ledger.note import vkey_text
@@ -56,7 +56,7 @@ def decode(
     event: dict[str, Any] | bytes | None, *headers: tuple[str, bytes], topic: str = "tally.events", partition: int = 1
 ) -> Pending:
     value = json.dumps(event).encode() if isinstance(event, dict) else event
-    return DECODER.decode(Origin("c", topic, None, partition, 7), value, list(headers), b"key", INTAKE)
+    return DECODER.decode(Record("c", topic, None, partition, 7, value, list(headers), b"key", INTAKE))
 
 
 def signed(

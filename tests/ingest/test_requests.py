@@ -14,7 +14,7 @@ import ingest.decode
 import ingest.otlp.mapping
 import ingest.reading
 from ingest.authority import Authority
-from ingest.decode import Decoder, Origin
+from ingest.decode import Decoder, Record
 from ingest.otlp.wire import OVERSIZED_HEADER, TENANT_HEADER
 from ingest.reading import Reader
 from ingest.signatures import SIGNATURE_HEADER
@@ -55,7 +55,7 @@ def request(*spans: Span, tenant: str | None = None) -> bytes:
 
 
 def decode(value: bytes | None, *headers: tuple[str, bytes], topic: str = GATEWAY) -> list[Pending]:
-    return list(DECODER.decode_request(Origin("c", topic, None, 1, 7), value, list(headers), b"key", INTAKE))
+    return list(DECODER.decode_request(Record("c", topic, None, 1, 7, value, list(headers), b"key", INTAKE)))
 
 
 def said(pendings: list[Pending]) -> list[tuple[str, str]]:
@@ -110,8 +110,8 @@ def test_whose_a_span_is(topic: str, header: bytes | None, named: str | None, ex
 
 def test_where_unauthenticated_intake_is_off_the_gateways_header_opens_no_other_topic() -> None:
     closed = Decoder(Authority(TENANTS, default_tenant="acme"), {}, lambda: "")
-    origin = Origin("c", COLLECTOR, None, 0, 0)
-    (one,) = closed.decode_request(origin, request(span(1)), [(TENANT_HEADER, b"acme")], None, INTAKE)
+    headers = [(TENANT_HEADER, b"acme")]
+    (one,) = closed.decode_request(Record("c", COLLECTOR, None, 0, 0, request(span(1)), headers, None, INTAKE))
     assert said([one]) == [(INTAKE, "rejected: unauthenticated")]
 
 
