@@ -15,7 +15,33 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Tracer, format_span_id
 
 from tallystick import otel
-from tallystick.otel import EnvelopeLogProcessor, EnvelopeSpanProcessor, Reach
+from tallystick.otel import EnvelopeLogProcessor, EnvelopeSpanProcessor, Members, Reach
+
+DIGEST = "sha256:" + "0" * 64
+EVERYTHING = Members(
+    tenant="acme",
+    agent="support-desk",
+    version="1.4.0",
+    principal="Ann Reyes",
+    on_behalf_of="Jo Marsh",
+    data_subjects=["Jo Marsh", "ann@example.org"],
+    workflow="refunds",
+    owner="payments-team",
+    environment="test",
+    autonomy="execute_with_approval",
+    contract=DIGEST,
+    policy_bundle=DIGEST,
+    prompt={"name": "desk", "version": "7", "digest": DIGEST},
+    model="gpt-5",
+    budget={"max_steps": 9, "max_cost_usd_per_run": "0.05"},
+    work_item={"system": "helpdesk", "id": "T-501"},
+    release="2026-11",
+    trace_level="full",
+    session="T-501",
+    parent_run="above",
+    root_run="top",
+    depth=2,
+)
 
 
 @dataclass

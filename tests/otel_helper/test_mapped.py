@@ -23,9 +23,9 @@ from schemas.canonical import normal_form
 from schemas.event import Event
 from schemas.normalize import normalize_draft, normalize_structured
 from tallystick import otel
-from tallystick.otel import EnvelopeLogProcessor, EnvelopeSpanProcessor, Members
+from tallystick.otel import EnvelopeLogProcessor, EnvelopeSpanProcessor
+from tests.otel_helper.conftest import DIGEST, EVERYTHING
 
-DIGEST = "sha256:" + "0" * 64
 PAGE = Path(__file__).parents[2] / "docs" / "otlp-attributes.md"
 
 
@@ -185,36 +185,15 @@ def test_a_helpers_record_becomes_what_the_cloudevent_would(kind: str, wire: Wir
     assert raw_names(event) == set()
 
 
-ENVELOPE = Members(
-    tenant="acme",
-    agent="support-desk",
-    version="1.4.0",
-    principal="Ann Reyes",
-    on_behalf_of="Jo Marsh",
-    data_subjects=["Jo Marsh", "ann@example.org"],
-    workflow="refunds",
-    owner="payments-team",
-    environment="test",
-    autonomy="execute_with_approval",
-    contract=DIGEST,
-    policy_bundle=DIGEST,
-    prompt={"name": "desk", "version": "7", "digest": DIGEST},
-    model="gpt-5",
-    budget={"max_steps": 9, "max_cost_usd_per_run": "0.05"},
-    work_item={"system": "helpdesk", "id": "T-501"},
-    release="2026-11",
-    trace_level="full",
-    session="s-1",
-    parent_run="above",
-    root_run="top",
-    depth=2,
-)
 STARTED = {
-    **{name: ENVELOPE[name] for name in ("workflow", "owner", "environment", "autonomy", "contract", "policy_bundle")},  # type: ignore[literal-required]
     **{
-        name: ENVELOPE[name] for name in ("prompt", "model", "budget", "work_item", "release", "trace_level", "session")
+        name: EVERYTHING[name] for name in ("workflow", "owner", "environment", "autonomy", "contract", "policy_bundle")
     },  # type: ignore[literal-required]
-    **{name: ENVELOPE[name] for name in ("parent_run", "root_run", "depth")},  # type: ignore[literal-required]
+    **{
+        name: EVERYTHING[name]
+        for name in ("prompt", "model", "budget", "work_item", "release", "trace_level", "session")
+    },  # type: ignore[literal-required]
+    **{name: EVERYTHING[name] for name in ("parent_run", "root_run", "depth")},  # type: ignore[literal-required]
 }
 
 
@@ -231,13 +210,13 @@ def check_started(events: list[Event]) -> None:
 
 
 def test_the_envelope_of_a_span_is_read_as_a_whole(wire: Wire) -> None:
-    with otel.envelope("run-1", **ENVELOPE):
+    with otel.envelope("run-1", **EVERYTHING):
         wire.tracer.start_span("agent", attributes={"gen_ai.operation.name": "invoke_agent"}).end()
     check_started(wire.events())
 
 
 def test_the_envelope_of_a_resource_is_read_as_a_whole() -> None:
-    resource = otel.resource_attributes(service="desk", **ENVELOPE)
+    resource = otel.resource_attributes(service="desk", **EVERYTHING)
     wire = Wire({**resource, "tallystick.run_id": "run-1"})
     otel.use(None)
     wire.tracer.start_span("agent", attributes={"gen_ai.operation.name": "invoke_agent"}).end()
@@ -306,4 +285,4 @@ def test_a_kind_that_is_not_a_runtimes_is_not_turned_into_another(kind: str, wir
 def test_the_page_lists_every_attribute() -> None:
     table = PAGE.read_text(encoding="utf-8").split("## The envelope")[1].split("## Events")[0]
     listed = set(re.findall(r"^\| `(tallystick\.[a-z_.]+)`", table, re.MULTILINE))
-    assert listed == {*otel.resource_attributes(**ENVELOPE), "tallystick.run_id"}
+    assert listed == {*otel.resource_attributes(**EVERYTHING), "tallystick.run_id"}
