@@ -1,9 +1,13 @@
 """Reading: from polled Kafka records to sealed items, before any lock is taken.
 
-Guarantees: every record gives its items, in order (none where it is an OTLP request without records); the keys of a
-chunk are durable before any of it is sealed; the event loop gets its turn about every millisecond, or heartbeats of a
-group would wait for a whole poll. A chunk is bounded by items and the bytes that they hold, but for its last record,
-which has bounds of its own: what one record gives is committed with its offset or not at all.
+An entry is sealed as soon as it is decoded, while the processor's caches hold it. One that needs a key not at hand
+waits, with what comes after it in its record, for the end of the chunk: to make keys durable costs a sync of the disk,
+so a chunk's are made together.
+
+Guarantees: every record gives its items, in order (none where it is an OTLP request without records); a key is durable
+before anything is sealed under it; the event loop gets its turn about every millisecond, or heartbeats of a group would
+wait for a whole poll. A chunk is bounded by items and the bytes that they hold, but for its last record, which has
+bounds of its own: what one record gives is committed with its offset or not at all.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ _REGISTRY_REASONS = frozenset({"unknown_tenant", "bad_signature"})
 
 @dataclass(slots=True)
 class Read:
-    """One record and what it gave."""
+    """One record and what it gave: `items` are its entries sealed; while its chunk is read, the first of them."""
 
     record: ConsumerRecord
     pendings: list[Pending]
@@ -68,7 +72,13 @@ class Reader:
         while at < len(records) and entries < self._chunk_items_max and size < CHUNK_BYTES_MAX:
             record = records[at]
             at += 1
-            read = await self._decode(record)
+            read = Read(record, [], len(record.value or b""), [])
+            if self._is_due(read.held_bytes):
+                await asyncio.sleep(0)
+            if is_otlp(record.topic):
+                await self._decode_request(read)
+            else:
+                self._take(read, self.decoder.decode(self._given(record)))
             for pending in read.pendings:
                 if pending.event.kind == "rejected" and pending.event.data["reason"] in _REGISTRY_REASONS:
                     unknown.append(read)
@@ -79,57 +89,67 @@ class Reader:
         if unknown:
             await refresh()
             for read in unknown:
-                again = await self._decode(read.record)
-                read.pendings, read.held_bytes = again.pendings, again.held_bytes
-        self.appender.prepare(pending for read in reads for pending in read.pendings)
-        for read in reads:
-            for pending in read.pendings:
+                read.pendings, read.items = [], []
+                if is_otlp(read.record.topic):
+                    await self._decode_request(read)
+                else:
+                    self._take(read, self.decoder.decode(self._given(read.record)))
+        waiting = [read for read in reads if len(read.items) < len(read.pendings)]
+        self.appender.prepare(pending for read in waiting for pending in read.pendings)
+        for read in waiting:
+            for pending in read.pendings[len(read.items) :]:
                 if self._is_due(len(pending.received)):
                     await asyncio.sleep(0)
                 read.items.append(self._seal(pending, read.record))
         return reads, at
 
-    async def _decode(self, record: ConsumerRecord) -> Read:
-        position = self._position_of(record)
-        value = record.value
-        given = Record(
-            cluster=position.cluster if position else "",
-            topic=record.topic,
-            topic_id=position.topic_id if position else None,
-            partition=record.partition,
-            offset=record.offset,
-            value=value,
-            headers=record.headers,
-            key=record.key,
-            intake=position.log if position else "",
-        )
-        if not is_otlp(record.topic):
-            if self._is_due(len(value or b"")):
-                await asyncio.sleep(0)
-            return Read(record, [self.decoder.decode(given)], len(value or b""), [])
-        pendings: list[Pending] = []
+    async def _decode_request(self, read: Read) -> None:
+        given = self._given(read.record)
+        size = len(given.value or b"")
         held_bytes = 0
         for pending in self.decoder.decode_request(given):
-            pendings.append(pending)
             if self._is_due(len(pending.received)):
                 await asyncio.sleep(0)
+            self._take(read, pending)
             held_bytes += len(pending.received) + sum(len(one.value) for one in pending.event.content)
-            if len(pendings) > RECORD_ENTRIES_MAX or held_bytes > RECORD_HELD_BYTES_MAX:
+            if len(read.pendings) > RECORD_ENTRIES_MAX or held_bytes > RECORD_HELD_BYTES_MAX:
                 detail = (
                     f"the record gives more than {RECORD_ENTRIES_MAX:,} entries, or they hold more than"
                     f" {RECORD_HELD_BYTES_MAX:,} bytes"
                 )
-                refused = self.decoder.refuse(Refused("too_large", detail), given)
-                return Read(record, [refused], len(value or b""), [])
-        return Read(record, pendings, max(held_bytes, len(value or b"")), [])
+                read.pendings, read.items, held_bytes = [], [], 0
+                self._take(read, self.decoder.refuse(Refused("too_large", detail), given))
+                break
+        read.held_bytes = max(held_bytes, size)
+
+    def _given(self, record: ConsumerRecord) -> Record:
+        position = self._position_of(record)
+        cluster, topic_id, intake = (position.cluster, position.topic_id, position.log) if position else ("", None, "")
+        value, headers, key = record.value, record.headers, record.key
+        return Record(cluster, record.topic, topic_id, record.partition, record.offset, value, headers, key, intake)
+
+    def _take(self, read: Read, pending: Pending) -> None:
+        """Add an entry to its record's, sealed where the keys of it and of those before it are at hand."""
+        if len(read.items) == len(read.pendings):
+            try:
+                item = self.appender.seal_at_hand(pending)
+            except LeafTooLarge:
+                item = self._rejected(pending, read.record)
+            if item is not None:
+                read.items.append(item)
+        read.pendings.append(pending)
 
     def _seal(self, pending: Pending, record: ConsumerRecord) -> Item:
         try:
             return self.appender.seal(pending)
         except LeafTooLarge:
-            rejected = self.decoder.too_large(pending, record.headers, record.key)
-            self.appender.prepare([rejected])
-            return self.appender.seal(rejected)
+            return self._rejected(pending, record)
+
+    def _rejected(self, pending: Pending, record: ConsumerRecord) -> Item:
+        """In the place of an entry whose public part fits no leaf."""
+        rejected = self.decoder.too_large(pending, record.headers, record.key)
+        self.appender.prepare([rejected])
+        return self.appender.seal(rejected)
 
     def _is_due(self, size: int) -> bool:
         """Count one entry; whether others should have a turn now."""

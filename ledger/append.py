@@ -176,6 +176,11 @@ class Appender:
         """Seal a prepared event. Raises LeafTooLarge."""
         return Item(pending, self._sealer.seal(pending), self._epochs.get(pending.log, -1))
 
+    def seal_at_hand(self, pending: Pending) -> Item | None:
+        """Seal an event that need not be prepared; None where a key it needs is not at hand. Raises LeafTooLarge."""
+        draft = self._sealer.seal_at_hand(pending)
+        return None if draft is None else Item(pending, draft, self._epochs.get(pending.log, -1))
+
     async def append(self, items: Sequence[Item], accounts: Sequence[Account] = ()) -> Outcome:
         """Append a batch in its order. Raises FencedOut, LogRolledBack, LogMissing, RunMoved or psycopg.Error; then
         nothing was appended (but see the module's last paragraph)."""

@@ -142,12 +142,20 @@ class Sealer:
             self.prepare([pending])
             return self._seal(pending)
 
+    def seal_at_hand(self, pending: Pending) -> Draft | None:
+        """Seal one event under keys that were made durable before; None where one of them is not at hand, which
+        `prepare` mends. Raises LeafTooLarge."""
+        try:
+            return self._seal(pending)
+        except KeyError:
+            return None
+
     def _seal(self, pending: Pending) -> Draft:
         event = pending.event
+        cipher, refs = self._cipher(pending)
         fingerprint = self._fingerprint(pending) if event.kind not in MADE_BY_LEDGER else None
         data = {**event.data, **pending.enriched}
         actor: dict[str, Any] = dict(event.actor)
-        cipher, refs = self._cipher(pending)
         fields: list[_Field] = [(item.pointer, item.type, item.value, cipher, refs) for item in event.content]
         if pending.received_sig is not None:
             fields.append(("/received", "application/octet-stream", pending.received, cipher, refs))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
@@ -192,15 +196,25 @@ def test_a_span_that_is_refused_for_many_reasons_is_kept_once() -> None:
 
 
 class Sealing:
-    """Stands for an appender: what a chunk is prepared and sealed with."""
+    """Stands for an appender: what a chunk is prepared and sealed with. `at_hand`: entries whose keys are known."""
 
-    def __init__(self) -> None:
-        self.prepared = 0
+    def __init__(self, at_hand: Callable[[Pending], bool]) -> None:
+        self.prepared: list[Pending] = []
+        self.sealed: list[Pending] = []
+        self._at_hand = at_hand
 
-    def prepare(self, pendings: Any) -> None:
-        self.prepared += len(list(pendings))
+    def prepare(self, pendings: Iterable[Pending]) -> None:
+        self.prepared += pendings
 
     def seal(self, pending: Pending) -> Pending:
+        assert any(pending is one for one in self.prepared)
+        self.sealed.append(pending)
+        return pending
+
+    def seal_at_hand(self, pending: Pending) -> Pending | None:
+        if not self._at_hand(pending):
+            return None
+        self.sealed.append(pending)
         return pending
 
 
@@ -213,10 +227,28 @@ def _record(offset: int, value: bytes) -> ConsumerRecord[bytes, bytes]:
     return ConsumerRecord(GATEWAY, 0, offset, 0, 0, b"k", value, None, 1, len(value), headers)
 
 
-def _reader(items_max: int) -> Reader:
+def _reader(items_max: int, at_hand: Callable[[Pending], bool] = lambda pending: False) -> Reader:
     reader = Reader(items_max, lambda record: None)
-    reader.decoder, reader.appender = DECODER, Sealing()  # type: ignore[assignment]
+    reader.decoder, reader.appender = DECODER, Sealing(at_hand)  # type: ignore[assignment]
     return reader
+
+
+@given(at_hand=st.lists(st.booleans(), min_size=6, max_size=6))
+def test_what_has_its_keys_is_sealed_at_once_and_all_is_sealed_once_and_in_order(at_hand: list[bool]) -> None:
+    ids = [span_id(TRACE.hex(), f"{n:016x}") for n in range(1, 7)]
+
+    async def check() -> None:
+        reader = _reader(100, lambda pending: at_hand[ids.index(pending.event.id)])
+        records = [_record(n, request(*(span(1 + 3 * n + k) for k in range(3)))) for n in range(2)]
+        reads, _ = await reader.read(records, 0, _no_refresh)
+        for read in reads:
+            assert [id(item) for item in read.items] == [id(pending) for pending in read.pendings]
+            assert len(read.items) == 3
+        sealing: Any = reader.appender
+        assert len(sealing.sealed) == 6
+        assert (not sealing.prepared) == all(at_hand)
+
+    asyncio.run(check())
 
 
 async def test_a_chunk_ends_with_the_record_that_fills_it() -> None:
