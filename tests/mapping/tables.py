@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ingest.otlp.mapping import precedence
 from ingest.otlp.mapping.classify import NAMED, SOURCES
+from ingest.otlp.mapping.conventions.dialects import DIALECTS
 from ingest.otlp.mapping.judgements import RESULTS, VERDICTS
-from ingest.otlp.mapping.members import MEMBERS
+from ingest.otlp.mapping.members import ANSWERS, MEMBERS
 from ingest.otlp.mapping.runs import ENVELOPE
 
 PAGE = Path(__file__).parents[2] / "docs" / "otlp-mapping.md"
@@ -62,7 +63,7 @@ def page_with_tables(page: str) -> str:
 
 
 def tables() -> str:
-    return "\n".join((_sources(), _shared(), _members(), _envelope(), _words()))
+    return "\n".join((_sources(), _shared(), _members(), _envelope(), _dialects(), _words()))
 
 
 def _sources() -> str:
@@ -106,11 +107,25 @@ def _envelope() -> str:
     return "## The envelope, in run_started\nOf the span, else of its resource.\n\n" + _table(("member", "names"), rows)
 
 
+def _dialects() -> str:
+    rows = []
+    for dialect in DIALECTS:
+        for theirs, usual in dialect.names.items():
+            if theirs != usual:
+                rows.append((dialect.name, f"`{theirs}`", f"`{usual}`"))
+        for theirs, members in dialect.members.items():
+            rows += [(dialect.name, f"`{theirs}`: `{member}`", f"`{usual}`") for member, usual in members.items()]
+    intro = "A name that stands for another; behind a colon the member of the JSON that the attribute holds.\n\n"
+    return "## Names of their own\n" + intro + _table(("convention", "name", "stands for"), rows)
+
+
 def _words() -> str:
     rows = [("policy_decision.decision", word, meaning) for word, meaning in VERDICTS.items()]
     rows += [("validator.result", word, meaning) for word, meaning in RESULTS.items()]
-    return "## Words of others\nIn any letter case; any other word is no verdict and no result.\n\n" + _table(
-        ("member", "word", "meaning"), rows
+    rows += [("approval_decision.decision", word, meaning) for word, meaning in ANSWERS.items()]
+    return (
+        "## Words of others\nIn any letter case; any other word is no verdict, no result and no answer.\n\n"
+        + _table(("member", "word", "meaning"), rows)
     )
 
 

@@ -9,6 +9,7 @@ from ingest.otlp.mapping import precedence as names
 from ingest.otlp.mapping.conventions import agent_framework, google_adk, langgraph, pydantic_ai, strands
 from ingest.otlp.mapping.forms import Json, content
 from ingest.otlp.mapping.item import Item
+from ingest.otlp.mapping.members import fill
 from ingest.otlp.mapping.said import Said
 from schemas.event import Draft
 
@@ -51,6 +52,27 @@ def _of_call(item: Item, kind: str) -> Draft:
     call = item.said.first(names.CALL, forms.call_id)
     if call is not None:
         draft.data["approval"] = draft.data["call"] = call
+    return draft
+
+
+def asked(item: Item) -> Draft:
+    """The entry of a span that is a question to a person."""
+    draft = item.draft("approval_request")
+    fill(item.said, draft, "approval_request")
+    return draft
+
+
+def decided(item: Item) -> Draft:
+    """The entry of a span that is the answer to such a question, or question and answer in one."""
+    draft = item.draft("approval_decision")
+    draft.time = item.end
+    fill(item.said, draft, "approval_decision")
+    if "approval" not in draft.data and "call" in draft.data:
+        draft.data["approval"] = draft.data["call"]
+    if draft.data.get("decision") == "edit":
+        override = item.derive("human_override", time=item.end)
+        override.data["of"] = draft.id
+        override.content += [content("/after", one.value.decode()) for one in draft.content]
     return draft
 
 
@@ -158,5 +180,9 @@ def routing(item: Item) -> None:
     if found is None or len(found) > GOTO_MAX:
         return
     item.said.first(names.GOTO, forms.Equal(clear.only_terms, found))
+    candidates = item.said.first(names.CANDIDATES, clear.only_terms)
     for goto in found:
-        item.derive("routing_decision").data["chosen"] = goto
+        data = item.derive("routing_decision").data
+        data["chosen"] = goto
+        if candidates is not None:
+            data["candidates"] = candidates

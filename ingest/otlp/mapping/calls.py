@@ -14,20 +14,18 @@ from ingest.otlp.mapping.said import Form
 from schemas.event import Draft
 
 DOCUMENTS_MAX: Final = 1024
-_USD: Final = frozenset({"operation.cost", "llm.cost.total", "gen_ai.usage.total_cost"})  # told in US dollars
+# Told in US dollars.
+_USD: Final = frozenset({"operation.cost", "llm.cost.total", "gen_ai.usage.total_cost", "gen_ai.usage.cost"})
+# Of the conventions that name tools and retrievers by their spans alone.
+_NAMED_BY_SPAN: Final = (
+    "openinference.span.kind",
+    "langsmith.span.kind",
+    "langfuse.observation.type",
+    "mlflow.spanType",
+)
 _BEFORE_TOOL: Final = ("execute_tool ", "tools/call ", "running tool: ", "running output function: ")
 _TIMEOUT: Final = re.compile(r"time.?out|timed.?out|deadline", re.IGNORECASE)
 _TOOL_STATUS: Final = {"success": "ok", "ok": "ok", "error": "error", "denied": "denied", "timeout": "timeout"}
-# Names that only say which of these kinds it is; the kind says it.
-_TOLD_BY_KIND: Final = (
-    "gen_ai.operation.name",
-    "openinference.span.kind",
-    "langsmith.span.kind",
-    "traceloop.span.kind",
-    "llm.request.type",
-    "mcp.method.name",
-    "ai.operationId",
-)
 
 
 def status_of(item: Item) -> str:
@@ -119,11 +117,6 @@ def memory(item: Item, kind: str) -> Draft:
     return draft
 
 
-def told_by_kind(item: Item) -> None:
-    """Count the attributes that only named the kind as used."""
-    item.said.used.update(name for name in _TOLD_BY_KIND if name in item.said.attributes)
-
-
 def claimed_cost(item: Item) -> dict[str, str] | None:
     """What the runtime says that it cost. An amount of no known currency stays for /raw."""
     said = item.said
@@ -171,9 +164,7 @@ def _keep_whole(item: Item, sources: names.Names, told: str | None) -> None:
 def _name_of_kind(item: Item, form: Form[str]) -> str | None:
     """The span's name, where the convention names the tool or retriever by it."""
     attributes = item.said.attributes
-    if "openinference.span.kind" in attributes or "langsmith.span.kind" in attributes:
-        return form(item.name)
-    return None
+    return None if attributes.keys().isdisjoint(_NAMED_BY_SPAN) else form(item.name)
 
 
 def _document_id(value: Any) -> str | None:

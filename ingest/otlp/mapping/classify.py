@@ -23,6 +23,8 @@ Role = Literal[
     "memory_delete",
     "policy_decision",
     "validator",
+    "approval_request",
+    "approval_decision",
     "agent",
     "workflow",
     "handoff",
@@ -33,16 +35,17 @@ Role = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An attribute that says what a span is, and what its values mean."""
+    """An attribute that says what a span is, and what its values mean. `keep`: they say more, and stay for /raw."""
 
     attribute: str
     roles: dict[str, Role]
+    keep: bool = False
 
 
 # In the order in which they are asked. LangSmith's comes first: it also writes `gen_ai.operation.name`, where a
 # retriever is `embeddings` and a prompt is `chat`.
 SOURCES: Final[tuple[Source, ...]] = (
-    Source("logfire.span_type", {"pending_span": "structure"}),
+    Source("logfire.span_type", {"pending_span": "structure"}, keep=True),
     Source(
         "langsmith.span.kind",
         {
@@ -66,7 +69,9 @@ SOURCES: Final[tuple[Source, ...]] = (
             "text.completions": "model_call",
             "completion": "model_call",
             "embedding": "model_call",
+            "decide": "model_call",
             "execute_tool": "tool_call",
+            "execute_code": "tool_call",
             "retrieval": "retrieval",
             "search_memory": "memory_read",
             "create_memory": "memory_write",
@@ -76,14 +81,23 @@ SOURCES: Final[tuple[Source, ...]] = (
             "apply_guardrail": "policy_decision",
             "guardrail": "policy_decision",
             "guardrail_check": "policy_decision",
+            "run_guardrail": "policy_decision",
+            "guard": "policy_decision",
+            "guardrail.run": "policy_decision",
             "invoke_agent": "agent",
+            "agent": "agent",
             "invoke_workflow": "workflow",
             "invoke_swarm": "workflow",
             "invoke_graph": "workflow",
+            "conversation": "workflow",
+            "initiate_chats": "workflow",
             "handoff": "handoff",
             "agent_handoff": "handoff",
             "create_agent": "structure",
             "execute_task": "structure",
+            "execute_method": "structure",
+            "speaker_selection": "structure",
+            "await_human_input": "structure",
             "fetch_response": "structure",
             "plan": "structure",
             "create_memory_store": "structure",
@@ -95,6 +109,7 @@ SOURCES: Final[tuple[Source, ...]] = (
         {
             "LLM": "model_call",
             "EMBEDDING": "model_call",
+            "DECISION": "model_call",
             "TOOL": "tool_call",
             "RETRIEVER": "retrieval",
             "RERANKER": "retrieval",
@@ -142,6 +157,41 @@ SOURCES: Final[tuple[Source, ...]] = (
             "ai.embedMany": "structure",
         },
     ),
+    Source(
+        "langfuse.observation.type",
+        {
+            "generation": "model_call",
+            "embedding": "model_call",
+            "tool": "tool_call",
+            "retriever": "retrieval",
+            "guardrail": "policy_decision",
+            "evaluator": "validator",
+            "agent": "agent",
+            "chain": "structure",
+        },
+    ),
+    Source(
+        "mlflow.spanType",
+        {
+            "LLM": "model_call",
+            "CHAT_MODEL": "model_call",
+            "EMBEDDING": "model_call",
+            "TOOL": "tool_call",
+            "RETRIEVER": "retrieval",
+            "RERANKER": "retrieval",
+            "GUARDRAIL": "policy_decision",
+            "EVALUATOR": "validator",
+            "AGENT": "agent",
+            "WORKFLOW": "workflow",
+            "CHAIN": "structure",
+            "PARSER": "structure",
+            "TASK": "structure",
+        },
+    ),
+    Source(
+        "spring.ai.kind",
+        {"tool_call": "tool_call", "chat_client": "structure", "advisor": "structure"},
+    ),
 )
 
 # Spans that are told by their name alone, under an instrumentation scope that begins so.
@@ -153,6 +203,18 @@ NAMED: Final[tuple[tuple[str, re.Pattern[str], Role], ...]] = (
     (google_adk.SCOPE, re.compile(r"call_llm"), "model_call"),
     (google_adk.SCOPE, re.compile(r"invocation"), "workflow"),
     (google_adk.SCOPE, re.compile(r"agent_run \[.+\]"), "agent"),
+    ("crewai", re.compile(r"(?:query|retrieve) memory"), "memory_read"),
+    ("crewai", re.compile(r"save memory"), "memory_write"),
+    ("crewai", re.compile(r"(?:query|search) knowledge"), "retrieval"),
+    ("crewai", re.compile(r"evaluate guardrail"), "policy_decision"),
+    ("crewai", re.compile(r"request human feedback"), "approval_request"),
+    ("crewai", re.compile(r"receive human feedback"), "approval_decision"),
+    ("crewai", re.compile(r"a2a (?:parallel )?delegate"), "handoff"),
+    ("", re.compile(r"haystack\.agent\.hook\.human_in_the_loop\.strategy"), "approval_decision"),
+    ("", re.compile(r"haystack\.agent\.run"), "agent"),
+    ("", re.compile(r"haystack\.agent\.step\.llm"), "model_call"),
+    ("", re.compile(r"haystack\.agent\.step\.tool"), "tool_call"),
+    ("", re.compile(r"haystack\.(?:pipeline|component)\.run|haystack\.agent\.(?:step|hook)"), "structure"),
 )
 # A span with a model and token counts is a model call, whatever else it leaves unsaid (rule 7).
 _MODELS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.model_name")
@@ -184,6 +246,23 @@ def classify(said: Said, name: str, scope: str, inside: bool) -> Role:
     return role
 
 
+def told_by_kind(said: Said) -> None:
+    """Count the attributes that only name the kind as used. A word that no source knows stays for /raw."""
+    get = said.attributes.get
+    for source in SOURCES:
+        told = get(source.attribute)
+        if (
+            told is not None
+            and not source.keep
+            and (_known(source, told) or _known(source, said.more.get(source.attribute)))
+        ):
+            said.used.add(source.attribute)
+
+
+def _known(source: Source, told: Any) -> bool:
+    return type(told) is str and told in source.roles
+
+
 def handoff_between(name: str) -> tuple[str | None, str | None]:
     """The agents (from, to) in `handoff to X` (rule 4) and in OpenLLMetry's `A → B.handoff`, as far as told."""
     if len(name) > forms.NAME_CHARACTERS_MAX:
@@ -197,9 +276,11 @@ def handoff_between(name: str) -> tuple[str | None, str | None]:
 
 
 def _said_role(said: Said) -> Role | None:
-    get = said.attributes.get
+    get, more = said.attributes.get, said.more
     for source in SOURCES:
         told: Any = get(source.attribute)
+        if more and source.attribute in more:
+            told = more[source.attribute]  # what stands in the attribute, read
         if type(told) is str and (role := source.roles.get(told)) is not None:
             return role
     return None

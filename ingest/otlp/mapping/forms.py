@@ -31,6 +31,7 @@ _JSON_BEGINS: Final = frozenset('{["-0123456789tfn')
 FRAMEWORKS: Final = frozenset(
     {
         "agent_framework",
+        "ag2",
         "agno",
         "autogen",
         "crewai",
@@ -49,6 +50,7 @@ FRAMEWORKS: Final = frozenset(
         "pydantic_ai",
         "semantic_kernel",
         "smolagents",
+        "spring_ai",
         "strands",
         "strands-agents",
         "traceloop",

@@ -25,6 +25,7 @@ VERDICTS: Final[dict[str, str]] = {
     "blocked": "deny",
     "denied": "deny",
     "deny": "deny",
+    "escalate": "require_approval",
     "guardrail_intervened": "deny",
     "reject": "deny",
     "rejected": "deny",
@@ -39,6 +40,11 @@ RESULTS: Final[dict[str, str]] = {
 }
 
 FEEDBACK_MAX: Final = 64  # annotations of one span that become entries
+# What a guardrail looked at: a tool's call, where the first says so.
+_TARGETS: Final = (
+    ("gen_ai.guardrail.target.subtype", "gen_ai.guardrail.target.id"),
+    ("gen_ai.security.target.type", "gen_ai.security.target.id"),
+)
 _VERDICTS_SAID: Final = (*names.VERDICT, *names.TRIGGERED)
 _EVALUATIONS_SAID: Final = (*names.EVALUATION, *names.EVALUATION_LABEL)
 
@@ -57,6 +63,12 @@ def policy_decision(item: Item) -> Draft:
 def judge(said: Said, draft: Draft) -> None:
     """The verdict that is said; unknown where none is."""
     fill(said, draft, "policy_decision")
+    if "call" not in draft.data:
+        for type_, id_ in _TARGETS:
+            if said.attributes.get(type_) == "tool_call" and (call := said.first((id_,), forms.call_id)) is not None:
+                draft.data["call"] = call
+                said.used.add(type_)
+                break
     draft.data["decision"] = _decision(said)
 
 

@@ -9,6 +9,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from ingest.otlp.mapping import calls, clear, conventions, direct, errors, forms, gaps, judgements
 from ingest.otlp.mapping.anyvalue import json_text, read, read_attributes, unknown_fields
+from ingest.otlp.mapping.classify import told_by_kind
 from ingest.otlp.mapping.conventions import genai
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.origin import Origin
@@ -61,7 +62,7 @@ def _own(item: Item) -> Draft:
     elif item.name == genai.DETAILS:
         item.failed = "error.type" in said.attributes
         own = calls.model_call(item)
-        calls.told_by_kind(item)
+        told_by_kind(said)
         errors.errors(item, [])
     elif item.name == genai.EVALUATION_RESULT:
         own = item.draft("validator")

@@ -58,6 +58,28 @@ OPERATIONS: Final[dict[str, str]] = {
 }
 
 
+# What people answer when they are asked; any other word leaves the decision open.
+ANSWERS: Final[dict[str, str]] = {
+    "approve": "approve",
+    "approved": "approve",
+    "accept": "approve",
+    "accepted": "approve",
+    "confirm": "approve",
+    "confirmed": "approve",
+    "reject": "reject",
+    "rejected": "reject",
+    "deny": "reject",
+    "denied": "reject",
+    "edit": "edit",
+    "modify": "edit",
+    "expired": "expire",
+}
+
+
+def _answer(value: Any) -> str | None:
+    return ANSWERS.get(value.lower()) if type(value) is str and len(value) < 64 else None
+
+
 def _operation(value: Any) -> str | None:
     return OPERATIONS.get(value) if type(value) is str else None
 
@@ -114,8 +136,24 @@ MEMBERS: Final[dict[str, Members]] = {
             Member("policy", names.POLICY, forms.name),
             Member("decided_by", names.DECIDED_BY, forms.name),
             Member("call", names.CALL, forms.call_id),
+            Member("decision_id", names.DECISION_ID, forms.name),
         ),
-        (ContentMember("input", names.REQUEST, as_json=True),),
+        (
+            ContentMember("input", (*names.GUARDED, *names.REQUEST), as_json=True),
+            ContentMember("reason", names.VERDICT_REASON),
+        ),
+    ),
+    "approval_request": Members(
+        (Member("approval", names.APPROVAL, forms.name), Member("call", names.CALL, forms.call_id)),
+        (ContentMember("context", names.ASKED),),
+    ),
+    "approval_decision": Members(
+        (
+            Member("approval", names.APPROVAL, forms.name),
+            Member("call", names.CALL, forms.call_id),
+            Member("decision", names.ANSWER, _answer),
+        ),
+        (ContentMember("reason", names.ANSWER_REASON),),
     ),
     "validator": Members(
         (Member("rule", names.EVALUATION, forms.name), Member("call", names.CALL, forms.call_id)),

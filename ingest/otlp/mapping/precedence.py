@@ -27,6 +27,12 @@ SESSION: Final[Names] = (
     "ai.telemetry.metadata.sessionId",
     "ai.telemetry.metadata.threadId",
     "gcp.vertex.agent.session_id",
+    "gen_ai.thread.id",
+    "langsmith.metadata.conversation_id",
+    "traceloop.association.properties.conversation_id",
+    "metadata.conversation_id",
+    "ai.telemetry.metadata.session_id",
+    "ai.telemetry.metadata.thread_id",
 )
 AGENT: Final[Names] = (
     "tallystick.agent",
@@ -57,6 +63,13 @@ PRINCIPAL: Final[Names] = (
     "user.full_name",
     "enduser.pseudo.id",
     "user.hash",
+    "gen_ai.user",
+    "gen_ai.request.user",
+    "crewai.principal.id",
+    "traceloop.association.properties.userId",
+    "ai.telemetry.metadata.user_id",
+    "user.account_uuid",
+    "user.account_id",
 )
 ON_BEHALF_OF: Final[Names] = ("tallystick.on_behalf_of",)
 STEP: Final[Names] = (
@@ -77,6 +90,8 @@ PROVIDER: Final[Names] = (
     "langsmith.metadata.ls_provider",
     "traceloop.association.properties.ls_provider",
     "metadata.ls_provider",
+    "decision.provider",
+    "decision.system",
 )
 MODEL: Final[Names] = (
     "gen_ai.response.model",
@@ -85,6 +100,8 @@ MODEL: Final[Names] = (
     "llm.model_name",
     "embedding.model_name",
     "reranker.model_name",
+    "decision.response.model_name",
+    "decision.model_name",
     "ai.response.model",
     "ai.model.id",
     "langsmith.metadata.ls_model_name",
@@ -94,7 +111,12 @@ MODEL: Final[Names] = (
     "llm.invocation_parameters.model_name",
     "model_name",
 )
-MODEL_REQUESTED: Final[Names] = ("gen_ai.request.model", "llm.request.model_name", "ai.model.id")
+MODEL_REQUESTED: Final[Names] = (
+    "gen_ai.request.model",
+    "llm.request.model_name",
+    "decision.request.model_name",
+    "ai.model.id",
+)
 INPUT_TOKENS: Final[Names] = (
     "gen_ai.usage.input_tokens",
     "gen_ai.usage.prompt_tokens",
@@ -104,6 +126,8 @@ INPUT_TOKENS: Final[Names] = (
     "ai.usage.promptTokens",
     "ai.usage.tokens",
     "gen_ai.response.prompt_tokens",
+    "decision.token_count.input",
+    "pydantic_ai.decision.usage.input_tokens",
 )
 OUTPUT_TOKENS: Final[Names] = (
     "gen_ai.usage.output_tokens",
@@ -113,6 +137,8 @@ OUTPUT_TOKENS: Final[Names] = (
     "ai.usage.outputTokens",
     "ai.usage.completionTokens",
     "gen_ai.response.completion_tokens",
+    "decision.token_count.output",
+    "pydantic_ai.decision.usage.output_tokens",
 )
 CACHE_READ: Final[Names] = (
     "gen_ai.usage.cache_read.input_tokens",
@@ -126,6 +152,9 @@ CACHE_READ: Final[Names] = (
     "llm.usage.cache_read_input_tokens",
     "ai.usage.inputTokenDetails.cacheReadTokens",
     "ai.usage.cachedInputTokens",
+    "gen_ai.usage.cached_input_tokens",
+    "gen_ai.usage.cached_tokens",
+    "gen_ai.usage.details.cached_tokens",
 )
 CACHE_WRITE: Final[Names] = (
     "gen_ai.usage.cache_write.input_tokens",
@@ -151,6 +180,8 @@ REASONING: Final[Names] = (
     "llm.usage.reasoning_tokens",
     "ai.usage.outputTokenDetails.reasoningTokens",
     "ai.usage.reasoningTokens",
+    "gen_ai.usage.details.thoughts_tokens",
+    "codex.usage.reasoning_output_tokens",
 )
 TOTAL_TOKENS: Final[Names] = (
     "gen_ai.usage.total_tokens",
@@ -158,11 +189,18 @@ TOTAL_TOKENS: Final[Names] = (
     "llm.usage.total_tokens",
     "ai.usage.totalTokens",
 )
-COST: Final[Names] = ("gen_ai.usage.cost.amount", "operation.cost", "llm.cost.total", "gen_ai.usage.total_cost")
+COST: Final[Names] = (
+    "gen_ai.usage.cost.amount",
+    "operation.cost",
+    "llm.cost.total",
+    "gen_ai.usage.total_cost",
+    "gen_ai.usage.cost",
+)
 COST_CURRENCY: Final[Names] = ("gen_ai.usage.cost.currency", "gen_ai.usage.cost.unit")
 FINISH_REASON: Final[Names] = (
     "gen_ai.response.finish_reasons",
     "gen_ai.response.finish_reason",
+    "gen_ai.response.stop_reason",
     "llm.finish_reason",
     "llm.response.finish_reason",
     "llm.response.stop_reason",
@@ -259,6 +297,10 @@ TOOL_INPUT: Final[Names] = (
     "tool_call.function.arguments",
     "gcp.vertex.agent.tool_call_args",
     "mcp.request.argument",
+    "tool.arguments",
+    "gen_ai.tool.args",
+    "gen_ai.tool.arguments",
+    "gen_ai.tool.input",
     "input.value",
     "traceloop.entity.input",
     "gen_ai.input.messages",
@@ -272,6 +314,7 @@ TOOL_OUTPUT: Final[Names] = (
     "ai.toolCall.output",
     "gcp.vertex.agent.tool_response",
     "mcp.response.value",
+    "gen_ai.tool.output",
     "output.value",
     "traceloop.entity.output",
     "gen_ai.output.messages",
@@ -326,21 +369,58 @@ MEMORY_VALUE: Final[Names] = (
 
 VERDICT: Final[Names] = (
     "gen_ai.security.decision.type",
+    "gen_ai.guardrail.verdict.type",
     "gen_ai.guardrail.result",
     "gen_ai.guardrail.result.value",
     "gen_ai.guardrail.action",
+    "gen_ai.guardrail.action.type",
 )
 TRIGGERED: Final[Names] = ("gen_ai.guardrail.triggered", "guardrail.triggered")
 GUARDRAIL: Final[Names] = (
+    "gen_ai.guardrail.security.policy.rule.id",
+    "gen_ai.security.policy.rule.id",
     "gen_ai.guardrail.name",
+    "gen_ai.guardian.name",
     "gen_ai.guardrail.component.name",
     "gen_ai.guardrail.id",
+    "gen_ai.guardian.id",
     "guardrail.name",
 )
-POLICY: Final[Names] = ("gen_ai.security.policy.name", "gen_ai.security.policy.id", "gen_ai.guardrail.type")
-DECIDED_BY: Final[Names] = ("gen_ai.guardrail.provider.name", "gen_ai.security.provider.name")
+POLICY: Final[Names] = (
+    "gen_ai.security.policy.name",
+    "gen_ai.security.policy.id",
+    "gen_ai.guardrail.security.policy.name",
+    "gen_ai.guardrail.security.policy.id",
+    "gen_ai.guardrail.type",
+)
+DECIDED_BY: Final[Names] = (
+    "gen_ai.guardrail.provider.name",
+    "gen_ai.guardian.provider.name",
+    "gen_ai.security.provider.name",
+    "gen_ai.guardrail.component.name",
+)
+DECISION_ID: Final[Names] = ("gen_ai.guardrail.security.external_finding_id", "gen_ai.security.external_event_id")
+VERDICT_REASON: Final[Names] = ("gen_ai.guardrail.verdict.reason", "gen_ai.security.decision.reason")
+GUARDED: Final[Names] = (
+    "gen_ai.guardrail.security.content.input.value",
+    "gen_ai.security.content.input.value",
+    "gen_ai.guardrail.input",
+)
+APPROVAL: Final[Names] = ("crewai.human_feedback.request_id", "crewai.human_feedback.method_name")
+ANSWER: Final[Names] = ("haystack.agent.hook.human_in_the_loop.strategy.decision", "crewai.human_feedback.outcome")
+ANSWER_REASON: Final[Names] = (
+    "crewai.human_feedback.feedback",
+    "haystack.agent.hook.human_in_the_loop.strategy.output",
+)
+ASKED: Final[Names] = ("crewai.human_feedback.message",)
+ASKED_INPUT: Final[Names] = ("haystack.agent.hook.human_in_the_loop.strategy.input",)
 EVALUATION: Final[Names] = ("gen_ai.evaluation.name", "annotation.name", "evaluation.name")
-EVALUATION_LABEL: Final[Names] = ("gen_ai.evaluation.score.label", "annotation.label", "evaluation.label")
+EVALUATION_LABEL: Final[Names] = (
+    "gen_ai.evaluation.score.label",
+    "annotation.label",
+    "evaluation.label",
+    "gen_ai.guardrail.status",
+)
 EVALUATION_PARTS: Final[Names] = (
     "gen_ai.evaluation.score.value",
     "gen_ai.evaluation.explanation",
@@ -351,6 +431,10 @@ EVALUATION_PARTS: Final[Names] = (
     "annotation.annotator_kind",
     "annotation.identifier",
     "evaluation.annotator_kind",
+    "evaluation.identifier",
+    "annotation.metadata",
+    "evaluation.metadata",
+    "gen_ai.guardrail.output",
 )
 
 # -- runs and agents --------------------------------------------------------------------------------------------------
@@ -381,8 +465,9 @@ RESULT: Final[Names] = (
     "output.value",
     "traceloop.entity.output",
 )
-HANDOFF_FROM: Final[Names] = ("gen_ai.handoff.from_agent", "graph.node.parent_id")
+HANDOFF_FROM: Final[Names] = ("gen_ai.handoff.from_agent", "graph.node.parent_id", "gen_ai.agent.handoff_parent")
 HANDOFF_TO: Final[Names] = ("gen_ai.handoff.to_agent", "handoff.to_agent", "to_agent")
-GOTO: Final[Names] = ("langgraph.command.goto_node", "langgraph.command.goto_nodes")
+GOTO: Final[Names] = ("langgraph.command.goto_node", "langgraph.command.goto_nodes", "ag2.speaker_selection.selected")
+CANDIDATES: Final[Names] = ("ag2.speaker_selection.candidates",)
 ERROR_TYPE: Final[Names] = ("error.type",)
 TOOL_STATUS: Final[Names] = ("gen_ai.tool.status", "<tool message: status>")

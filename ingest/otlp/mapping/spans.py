@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from ingest.otlp.mapping import approvals, calls, conventions, direct, errors, gaps, judgements, runs
 from ingest.otlp.mapping.anyvalue import json_text, read_attributes, unknown_fields
-from ingest.otlp.mapping.classify import Role, classify
+from ingest.otlp.mapping.classify import Role, classify, told_by_kind
 from ingest.otlp.mapping.conventions import genai
 from ingest.otlp.mapping.events import SpanEvent, raw_events, read_events
 from ingest.otlp.mapping.item import Item
@@ -30,6 +30,8 @@ _LEAVES: Final[dict[Role, Callable[[Item], Draft]]] = {
     "retrieval": calls.retrieval,
     "policy_decision": judgements.policy_decision,
     "validator": judgements.validator,
+    "approval_request": approvals.asked,
+    "approval_decision": approvals.decided,
 }
 
 
@@ -109,7 +111,7 @@ def _own(item: Item, role: Role) -> Draft:
         own = runs.delegation(item, role)
     else:
         own = runs.plain_span(item, role)
-    calls.told_by_kind(item)
+    told_by_kind(item.said)
     direct.apply(own, said, said.used)
     return own
 

@@ -1,4 +1,5 @@
-"""One module per convention: what is particular to it beyond the names in `precedence`.
+"""One module per convention: what is particular to it beyond the names in `precedence`. Those that only name things
+otherwise are data, in `dialects`.
 
 Each reads what only it says into `Said.more`; none decides what a span is (`classify`) or which name counts
 (`precedence`).
@@ -6,6 +7,7 @@ Each reads what only it says into `Said.more`; none decides what a span is (`cla
 
 from __future__ import annotations
 
+from ingest.otlp.mapping.conventions.dialects import read as read_dialects
 from ingest.otlp.mapping.conventions.flattened import read as read_flattened
 from ingest.otlp.mapping.conventions.genai import read_events as read_message_events
 from ingest.otlp.mapping.conventions.langgraph import read as read_langgraph
@@ -27,6 +29,7 @@ def read(item: Item) -> None:
     read_langsmith(said)
     read_vercel(said)
     read_pydantic_ai(said)
+    read_dialects(item)
     if item.events:
         read_message_events(item)
         read_first_token(item)

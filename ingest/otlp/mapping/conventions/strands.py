@@ -25,6 +25,9 @@ def read(item: Item) -> None:
     if _NAME in said.attributes and item.origin.scope_name.startswith("strands."):
         said.more["<strands: time to first token>"] = said.attributes[_NAME]
         said.behind["<strands: time to first token>"] = (_NAME,)
+    elif _NAME in said.attributes:
+        said.more["gen_ai.response.time_to_first_chunk"] = said.attributes[_NAME]
+        said.behind["gen_ai.response.time_to_first_chunk"] = (_NAME,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,523 @@
+"""Conventions with names of their own, of runtimes without a capture: what a span of each becomes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.mapping.cases import Case, check
+from tests.mapping.otlp import content_of, events_of, span
+
+CASES = [
+    Case(
+        "OpenTelemetry GenAI, a guardrail's verdict, its policy and what was done",
+        "run_guardrail Content Safety",
+        {
+            "gen_ai.operation.name": "run_guardrail",
+            "gen_ai.guardrail.component.name": "Content Safety",
+            "gen_ai.guardrail.target.type": "input",
+            "gen_ai.guardrail.target.subtype": "tool_call",
+            "gen_ai.guardrail.target.id": "call_1",
+            "gen_ai.guardrail.verdict.type": "deny",
+            "gen_ai.guardrail.verdict.reason": "over the limit",
+            "gen_ai.guardrail.action.type": "allow",
+            "gen_ai.guardrail.security.policy.id": "refunds-v2",
+            "gen_ai.guardrail.security.policy.rule.id": "over-10",
+            "gen_ai.guardrail.security.external_finding_id": "f-1",
+            "gen_ai.guardrail.security.content.input.value": '{"amount":12}',
+        },
+        "policy_decision",
+        {
+            "decision": "deny",  # what the policy said, whatever the caller did then: that stays in /raw
+            "policy": "refunds-v2",
+            "rule": "over-10",
+            "decided_by": "Content Safety",
+            "decision_id": "f-1",
+            "call": "call_1",
+        },
+        {"/input": b'{"amount":12}', "/reason": b"over the limit"},
+        raw={"gen_ai.guardrail.action.type", "gen_ai.guardrail.target.type"},
+    ),
+    Case(
+        "OpenTelemetry GenAI, a guardrail that wants a person asked",
+        "run_guardrail",
+        {"gen_ai.operation.name": "run_guardrail", "gen_ai.guardrail.verdict.type": "escalate"},
+        "policy_decision",
+        {"decision": "require_approval"},
+    ),
+    *(
+        Case(
+            f"OpenTelemetry GenAI, a guardrail that says {word}, which is no verdict of ours",
+            "run_guardrail",
+            {"gen_ai.operation.name": "run_guardrail", "gen_ai.guardrail.verdict.type": word},
+            "policy_decision",
+            {"decision": "unknown"},
+            raw={"gen_ai.guardrail.verdict.type"},
+        )
+        for word in ("warn", "modify", "audit")
+    ),
+    Case(
+        "OpenTelemetry GenAI, a guardrail's action where no verdict is told",
+        "run_guardrail",
+        {"gen_ai.operation.name": "run_guardrail", "gen_ai.guardrail.action.type": "block"},
+        "policy_decision",
+        {"decision": "deny"},
+    ),
+    Case(
+        "Model Armor",
+        'apply_guardrail "Model Armor"',
+        {
+            "gen_ai.operation.name": "apply_guardrail",
+            "gen_ai.guardian.name": "Model Armor",
+            "gen_ai.guardian.provider.name": "gcp.model_armor",
+            "gen_ai.security.policy.name": "screen",
+            "gen_ai.security.decision.type": "allow",
+            "gen_ai.security.decision.reason": "nothing found",
+        },
+        "policy_decision",
+        {"decision": "allow", "policy": "screen", "rule": "Model Armor", "decided_by": "gcp.model_armor"},
+        {"/reason": b"nothing found"},
+    ),
+    Case(
+        "OpenInference, a decision model",
+        "System One",
+        {
+            "openinference.span.kind": "DECISION",
+            "decision.system": "typesafe",
+            "decision.provider": "vllm",
+            "decision.request.model_name": "jev-latest",
+            "decision.response.model_name": "jev-1.13.0",
+            "decision.model_name": "jev-1.13.0",
+            "decision.token_count.input": 412,
+            "decision.token_count.output": 2,
+            "input.value": "{}",
+        },
+        "model_call",
+        {
+            "provider": "vllm",
+            "model": "jev-1.13.0",
+            "model_requested": "jev-latest",
+            "input_tokens": 412,
+            "output_tokens": 2,
+        },
+        {"/messages": b"{}"},
+        raw={"decision.system"},
+    ),
+    Case(
+        "Pydantic AI, one request of a decision model inside its chat",
+        "decide jev",
+        {
+            "gen_ai.operation.name": "decide",
+            "gen_ai.response.model": "jev",
+            "pydantic_ai.decision.usage.input_tokens": 40,
+            "pydantic_ai.decision.usage.output_tokens": 1,
+        },
+        "model_call",
+        {"model": "jev", "input_tokens": 40, "output_tokens": 1},
+    ),
+    Case(
+        "OpenLLMetry, who asked, why it stopped and how long the first token took",
+        "openai.chat",
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": "gpt-5",
+            "gen_ai.user": "ann",
+            "gen_ai.response.stop_reason": "end_turn",
+            "gen_ai.server.time_to_first_token": 0.5,
+        },
+        "model_call",
+        {"finish_reason": "end_turn", "first_token_us": 500_000},
+        principal="ann",
+    ),
+    Case(
+        "OpenLLMetry, a guard that failed what it looked at",
+        "pii.guard",
+        {
+            "gen_ai.operation.name": "guard",
+            "gen_ai.guardrail.name": "pii",
+            "gen_ai.guardrail.status": "FAILED",
+            "gen_ai.guardrail.input": '{"text":"x"}',
+            "gen_ai.guardrail.output": '{"found":1}',
+        },
+        "policy_decision",
+        {"decision": "unknown", "rule": "pii"},  # what was done then is the application's, and not said
+        {"/input": b'{"text":"x"}'},
+    ),
+    Case(
+        "OpenLLMetry for LlamaIndex, a tool",
+        "FunctionTool.tool",
+        {"traceloop.span.kind": "tool", "tool.name": "add", "tool.arguments": '{"a": 1}'},
+        "tool_call",
+        {"tool": "add"},
+        {"/input": b'{"a": 1}'},
+    ),
+    Case(
+        "OpenLIT, a chat",
+        "chat gpt-4",
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.system": "openai",
+            "gen_ai.request.model": "gpt-4",
+            "gen_ai.request.user": "ann",
+            "gen_ai.usage.input_tokens": 3,
+            "gen_ai.usage.output_tokens": 4,
+            "gen_ai.usage.total_tokens": 7,
+            "gen_ai.usage.cost": 0.0012,
+            "gen_ai.server.time_to_first_token": 0.25,
+        },
+        "model_call",
+        {"cost_claimed": {"amount": "0.0012", "currency": "USD"}, "first_token_us": 250_000},
+        principal="ann",
+    ),
+    Case(
+        "OpenLIT, a tool",
+        "execute_tool pay",
+        {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "pay", "gen_ai.tool.args": '{"a":1}'},
+        "tool_call",
+        {"tool": "pay"},
+        {"/input": b'{"a":1}'},
+    ),
+    Case(
+        "Azure AI Agents, a run on a thread",
+        "process_thread_run",
+        {
+            "gen_ai.operation.name": "process_thread_run",
+            "gen_ai.system": "az.ai.agents",
+            "gen_ai.thread.id": "t-1",
+            "gen_ai.agent.id": "asst_1",
+            "gen_ai.response.model": "gpt-4o",
+            "gen_ai.usage.input_tokens": 5,
+            "gen_ai.usage.output_tokens": 6,
+        },
+        "model_call",
+        {"session": "t-1", "input_tokens": 5, "output_tokens": 6},
+        agent="asst_1",
+        raw={"gen_ai.operation.name"},  # a word that no rule knows
+    ),
+    Case(
+        "Spring AI, a tool",
+        "tool_call pay",
+        {
+            "gen_ai.operation.name": "framework",
+            "gen_ai.system": "spring_ai",
+            "spring.ai.kind": "tool_call",
+            "spring.ai.tool.definition.name": "pay",
+            "spring.ai.tool.call.id": "c1",
+            "spring.ai.tool.call.arguments": '{"amount":5}',
+            "spring.ai.tool.call.result": "done",
+        },
+        "tool_call",
+        {"tool": "pay", "call": "c1"},
+        {"/input": b'{"amount":5}', "/output": b"done"},
+        raw={"gen_ai.operation.name", "gen_ai.system"},
+    ),
+    Case(
+        "Spring AI, a model: its numbers are text",
+        "chat gpt-4",
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.system": "openai",
+            "gen_ai.request.model": "gpt-4",
+            "gen_ai.usage.input_tokens": "12",
+            "gen_ai.usage.output_tokens": "3",
+            "gen_ai.usage.total_tokens": "15",
+            "gen_ai.response.finish_reasons": '["STOP"]',
+        },
+        "model_call",
+        {"input_tokens": 12, "output_tokens": 3, "finish_reason": "STOP"},
+    ),
+    Case(
+        "Spring AI, the client around it",
+        "spring_ai chat_client",
+        {
+            "gen_ai.operation.name": "framework",
+            "gen_ai.system": "spring_ai",
+            "spring.ai.kind": "chat_client",
+            "spring.ai.chat.client.conversation.id": "conv-1",
+        },
+        "span",
+        {"class": "structure", "session": "conv-1"},
+        raw={"gen_ai.operation.name", "gen_ai.system"},
+    ),
+    Case(
+        "Langfuse, a generation",
+        "answer",
+        {
+            "langfuse.observation.type": "generation",
+            "langfuse.observation.model.name": "gpt-4o",
+            "langfuse.observation.input": '[{"role":"user","content":"hi"}]',
+            "langfuse.observation.output": "ho",
+            "langfuse.observation.usage_details": '{"input": 30, "output": 9, "input_cached_tokens": 10, "total": 39}',
+            "langfuse.observation.cost_details": '{"total": 0.002}',
+            "langfuse.observation.prompt.name": "triage",
+            "langfuse.observation.prompt.version": 3,
+            "user.id": "ann",
+            "session.id": "s-1",
+        },
+        "model_call",
+        {
+            "model": "gpt-4o",
+            "input_tokens": 30,
+            "output_tokens": 9,
+            "cache_read_tokens": 10,
+            "cost_claimed": {"amount": "0.002", "currency": "USD"},
+            "prompt": {"name": "triage", "version": "3"},
+            "session": "s-1",
+            "status": "ok",
+        },
+        {"/messages": b'[{"role":"user","content":"hi"}]', "/output": b"ho"},
+        principal="ann",
+        raw={"langfuse.observation.usage_details", "langfuse.observation.cost_details"},
+    ),
+    Case(
+        "Langfuse, a tool that failed, which only an attribute says",
+        "pay",
+        {
+            "langfuse.observation.type": "tool",
+            "langfuse.observation.input": '{"amount": 5}',
+            "langfuse.observation.level": "ERROR",
+            "langfuse.observation.status_message": "no such account",
+        },
+        "tool_call",
+        {"tool": "pay", "status": "error"},
+        {"/input": b'{"amount": 5}'},
+    ),
+    Case(
+        "Langfuse, a root agent",
+        "helper",
+        {"langfuse.observation.type": "agent", "langfuse.observation.input": "hi", "langfuse.observation.output": "ho"},
+        "run_finished",
+        {"status": "success"},
+        {"/output": b"ho"},
+        parent=None,
+        raw=set(),
+    ),
+    Case(
+        "MLflow, a chat model: each attribute is JSON",
+        "ChatOpenAI",
+        {
+            "mlflow.spanType": '"CHAT_MODEL"',
+            "mlflow.llm.model": '"gpt-4o"',
+            "mlflow.llm.provider": '"openai"',
+            "mlflow.spanInputs": '{"messages": [1]}',
+            "mlflow.spanOutputs": '"ho"',
+            "mlflow.chat.tokenUsage": '{"input_tokens": 11, "output_tokens": 7, "cache_read_input_tokens": 3}',
+            "mlflow.llm.cost": '{"total_cost": 0.01}',
+            "mlflow.chat.tools": '[{"type": "function", "function": {"name": "pay"}}]',
+        },
+        "model_call",
+        {
+            "model": "gpt-4o",
+            "provider": "openai",
+            "input_tokens": 11,
+            "output_tokens": 7,
+            "cache_read_tokens": 3,
+            "cost_claimed": {"amount": "0.01", "currency": "USD"},
+            "tools_offered": ["pay"],
+        },
+        {"/messages": b'{"messages": [1]}', "/output": b"ho"},
+        raw={"mlflow.chat.tokenUsage", "mlflow.llm.cost", "mlflow.chat.tools"},
+    ),
+    Case(
+        "MLflow, a tool",
+        "pay",
+        {"mlflow.spanType": "TOOL", "mlflow.spanInputs": '{"amount": 5}', "mlflow.spanOutputs": '"done"'},
+        "tool_call",
+        {"tool": "pay"},
+        {"/input": b'{"amount": 5}', "/output": b"done"},
+    ),
+    Case(
+        "LangSmith, usage as one object",
+        "ChatX",
+        {
+            "langsmith.span.kind": "llm",
+            "langsmith.usage_metadata": '{"input_tokens": 5, "output_tokens": 2, "total_cost": 0.5}',
+        },
+        "model_call",
+        {"input_tokens": 5, "output_tokens": 2, "cost_claimed": {"amount": "0.5", "currency": "USD"}},
+        raw={"langsmith.usage_metadata"},
+    ),
+    Case(
+        "Haystack, a tool that failed, which only an attribute says",
+        "haystack.agent.step.tool",
+        {
+            "haystack.tool.name": "pay",
+            "haystack.tool.description": "pays",
+            "haystack.tool.error": True,
+            "haystack.agent.step.tool.input": '{"amount": 5}',
+            "haystack.agent.step.tool.output": '{"error": "no"}',
+        },
+        "tool_call",
+        {"tool": "pay", "status": "error"},
+        {"/input": b'{"amount": 5}', "/output": b'{"error": "no"}'},
+        raw={"haystack.tool.description"},
+    ),
+    Case(
+        "Haystack, a person rejects a call",
+        "haystack.agent.hook.human_in_the_loop.strategy",
+        {
+            "haystack.tool.name": "pay",
+            "haystack.tool.call.id": "c1",
+            "haystack.agent.hook.human_in_the_loop.strategy.decision": "reject",
+            "haystack.agent.hook.human_in_the_loop.strategy.output": '{"execute": false}',
+        },
+        "approval_decision",
+        {"approval": "c1", "call": "c1", "decision": "reject"},
+        {"/reason": b'{"execute": false}'},
+        raw={"haystack.tool.name"},
+    ),
+    Case(
+        "Haystack, a root agent",
+        "haystack.agent.run",
+        {"haystack.agent.tools": '[{"type": "t", "data": {"name": "pay"}}]', "haystack.agent.output": '{"a": 1}'},
+        "run_finished",
+        {"status": "success"},
+        {"/output": b'{"a": 1}'},
+        parent=None,
+        raw={"haystack.agent.tools"},
+    ),
+    Case(
+        "CrewAI's own, what it remembered",
+        "query memory",
+        {
+            "crewai.event_name": "memory_query_completed",
+            "crewai.agent.role": "Researcher",
+            "crewai.memory.query": "rain",
+            "crewai.memory.results": '[{"a": 1}]',
+        },
+        "memory_read",
+        {"missing": ["class", "record", "store"]},
+        {"/value": b'[{"a": 1}]'},
+        scope="crewai",
+        agent="Researcher",
+        raw={"crewai.event_name", "crewai.memory.query"},
+    ),
+    Case(
+        "CrewAI's own, an MCP tool",
+        "execute mcp tool",
+        {
+            "crewai.event_name": "mcp_tool_execution_completed",
+            "gen_ai.operation.name": "execute_tool",
+            "crewai.mcp.tool_name": "pay",
+            "crewai.mcp.tool_args": '{"amount": 5}',
+            "crewai.mcp.tool_result": "done",
+            "crewai.principal.id": "ann",
+        },
+        "tool_call",
+        {"tool": "pay"},
+        {"/input": b'{"amount": 5}', "/output": b"done"},
+        scope="crewai",
+        principal="ann",
+        raw={"crewai.event_name"},
+    ),
+    Case(
+        "CrewAI's own, a person is asked",
+        "request human feedback",
+        {
+            "crewai.event_name": "human_feedback_requested",
+            "crewai.human_feedback.method_name": "review",
+            "crewai.human_feedback.message": "Publish?",
+        },
+        "approval_request",
+        {"approval": "review"},
+        {"/context": b"Publish?"},
+        scope="crewai",
+        raw={"crewai.event_name"},
+    ),
+    *(
+        Case(
+            f"CrewAI's own, a person answers {word}",
+            "receive human feedback",
+            {
+                "crewai.event_name": "human_feedback_received",
+                "crewai.human_feedback.method_name": "review",
+                "crewai.human_feedback.feedback": "too long",
+                "crewai.human_feedback.outcome": word,
+            },
+            "approval_decision",
+            {"approval": "review", "decision": decision},
+            {"/reason": b"too long"},
+            scope="crewai",
+            raw={"crewai.event_name"} if decision else {"crewai.event_name", "crewai.human_feedback.outcome"},
+        )
+        for word, decision in (("approved", "approve"), ("Rejected", "reject"), ("needs_work", None))
+    ),
+    Case(
+        "AG2, code that was run",
+        "execute_code coder",
+        {
+            "gen_ai.operation.name": "execute_code",
+            "ag2.span.type": "code_execution",
+            "gen_ai.agent.name": "coder",
+            "error.type": "CodeExecutionError",
+        },
+        "tool_call",
+        {"status": "error"},
+        agent="coder",
+        raw={"ag2.span.type"},
+    ),
+    Case(
+        "AG2, a conversation",
+        "conversation user_proxy",
+        {"gen_ai.operation.name": "conversation", "gen_ai.usage.input_tokens": 9, "gen_ai.request.model": "m"},
+        "run_finished",
+        {"status": "success"},
+        parent=None,
+        raw={"gen_ai.usage.input_tokens"},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_dialect(case: Case) -> None:
+    check(case)
+
+
+def test_a_failure_that_only_an_attribute_says_is_an_error_with_its_message() -> None:
+    told = {
+        "langfuse.observation.type": "tool",
+        "langfuse.observation.level": "ERROR",
+        "langfuse.observation.status_message": "no such account",
+    }
+    _, error = events_of(span("pay", told))
+    assert (error.kind, error.data["class"]) == ("error", "_OTHER")
+    assert content_of(error, "/message") == b"no such account"
+
+
+def test_a_guard_that_says_pass_or_fail_is_a_validator_as_well() -> None:
+    told = {"gen_ai.operation.name": "guard", "gen_ai.guardrail.name": "pii", "gen_ai.guardrail.status": "FAILED"}
+    decision, check = events_of(span("pii.guard", told))
+    assert (decision.data["decision"], check.kind, check.data["result"]) == ("unknown", "validator", "fail")
+
+
+def test_ag2_tells_who_speaks_next() -> None:
+    told = {
+        "gen_ai.operation.name": "speaker_selection",
+        "ag2.speaker_selection.candidates": '["coder", "critic"]',
+        "ag2.speaker_selection.selected": "critic",
+    }
+    own, routing = events_of(span("speaker_selection", told))
+    assert (own.kind, own.data["class"]) == ("span", "structure")
+    assert (routing.kind, routing.data["chosen"]) == ("routing_decision", "critic")
+    assert routing.data["candidates"] == ["coder", "critic"]
+
+
+def test_what_an_edit_put_in_place_is_an_override_by_a_person() -> None:
+    told = {
+        "haystack.tool.call.id": "c1",
+        "haystack.tool.name": "pay",
+        "haystack.agent.hook.human_in_the_loop.strategy.decision": "modify",
+        "haystack.agent.hook.human_in_the_loop.strategy.output": '{"final_tool_params": {"amount": 4}}',
+    }
+    own, override = events_of(span("haystack.agent.hook.human_in_the_loop.strategy", told))
+    assert (own.data["decision"], override.kind, override.data["of"]) == ("edit", "human_override", own.id)
+    assert content_of(override, "/after") == b'{"final_tool_params": {"amount": 4}}'
+
+
+def test_a_name_of_a_dialect_counts_less_than_the_usual_one() -> None:
+    told = {"crewai.event_name": "x", "gen_ai.agent.name": "Lead", "crewai.agent.role": "Researcher"}
+    (own,) = events_of(span("execute agent", told, parent="00f067aa0ba902b7"))
+    assert own.actor["agent"] == "Lead"
+    assert json.loads(content_of(own, "/raw") or b"")["crewai.agent.role"] == "Researcher"
