@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ingest.positions import Position
+from ingest.reading import Read
 from ledger.append import Account, Item
 
 Partition = tuple[str, int]
@@ -29,9 +30,9 @@ class Batch:
     bytes: int = 0
     opened_at: float = 0.0
 
-    def add(self, held: Held, items: Sequence[Item], offset: int, size: int) -> None:
-        """Take one record's items; its offset is the next that its partition has, or a later one."""
-        position = held.position
+    def add(self, held: Held, reads: Sequence[Read]) -> None:
+        """Take records of one partition, in their order: the next that it has, or later ones."""
+        position, last = held.position, reads[-1].record.offset
         key = (position.topic, position.partition)
         account = self.accounts.get(key)
         if account is None:
@@ -44,14 +45,15 @@ class Batch:
                 epoch=position.epoch,
                 expected=held.queued,
                 first=held.queued,
-                last=offset,
+                last=last,
                 records=0,
                 number=len(self.accounts),
             )
-        account.last = offset
-        account.records += 1
-        for item in items:
-            item.pending.account = account.number
-        held.queued = offset + 1
-        self.items += items
-        self.bytes += size
+        account.last = last
+        account.records += len(reads)
+        held.queued = last + 1
+        for read in reads:
+            for item in read.items:
+                item.pending.account = account.number
+            self.items += read.items
+            self.bytes += read.held_bytes

@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import psycopg
@@ -205,8 +207,7 @@ class Consumer:
         if self._failed is not None:  # records before these were given up; these would leave a hole
             return
         generation = self._generation
-        sought = self._sought(records)
-        wanted = [r for r in records if self._is_next(r) and (r.topic, r.partition) not in sought]
+        wanted = self._wanted(records)
         at = 0
         while at < len(wanted) and generation == self._generation:
             try:
@@ -216,23 +217,24 @@ class Consumer:
                 return
             await self._enqueue(generation, reads)
 
-    def _sought(self, records: Sequence[ConsumerRecord]) -> set[Partition]:
-        """The partitions that were sought elsewhere since these records were fetched. Theirs may begin beyond the
+    def _wanted(self, records: Iterable[ConsumerRecord]) -> list[ConsumerRecord]:
+        """The records of partitions that are held, from the next of each on."""
+        wanted: list[ConsumerRecord] = []
+        for key, group in groupby(records, key=attrgetter("topic", "partition")):
+            part = list(group)
+            held = self._held.get(key)
+            if held is not None and not self._is_sought(key, part[-1].offset):
+                wanted += part if part[0].offset >= held.queued else [r for r in part if r.offset >= held.queued]
+        return wanted
+
+    def _is_sought(self, key: Partition, last: int) -> bool:
+        """Whether a partition was sought elsewhere since records up to `last` were fetched. They may begin beyond the
         offset sought, and what lies between would count as skipped; aiokafka brings them again in their order."""
-        lasts = {(record.topic, record.partition): record.offset for record in records}
         subscription = self._consumer._subscription.subscription
         if subscription is None or subscription.assignment is None:
-            return set(lasts)
-        states = {key: subscription.assignment.state_value(TopicPartition(*key)) for key in lasts}
-        return {
-            key
-            for key, state in states.items()
-            if state is None or not state.has_valid_position or state.position <= lasts[key]
-        }
-
-    def _is_next(self, record: ConsumerRecord) -> bool:
-        held = self._held.get((record.topic, record.partition))
-        return held is not None and record.offset >= held.queued
+            return True
+        state = subscription.assignment.state_value(TopicPartition(*key))
+        return state is None or not state.has_valid_position or state.position <= last
 
     def _position(self, record: ConsumerRecord) -> Position | None:
         held = self._held.get((record.topic, record.partition))
@@ -245,10 +247,8 @@ class Consumer:
                 return
             if not self._batch.accounts:
                 self._batch.opened_at = time.monotonic()
-            for read in reads:
-                record = read.record
-                held = self._held[(record.topic, record.partition)]
-                self._batch.add(held, read.items, record.offset, read.held_bytes)
+            for key, group in groupby(reads, key=attrgetter("record.topic", "record.partition")):
+                self._batch.add(self._held[key], list(group))
             self._active_at = time.monotonic()
             self._changed.notify_all()
 

@@ -279,7 +279,7 @@ def _normalize(value: bytes, headers: Headers, named: dict[str, bytes]) -> Event
         return normalize_plain(value)
     if form not in (None, b"event"):
         raise Refused("bad_header", f"{FORM_HEADER} is neither plain nor event")
-    if form is None and any(name.lower() == "ce_specversion" for name, _ in headers):
+    if form is None and headers and any(name.lower() == "ce_specversion" for name, _ in headers):
         if SIGNATURE_HEADER in named:
             raise Refused("bad_signature", "only structured records can be signed")
         return normalize_binary(list(headers), value)

@@ -48,6 +48,7 @@ REFERENCE_KINDS = frozenset("prsla")  # person, run, session, log, archive
 REFERENCE_BYTES = 16
 EMBEDDED_PREFIX = "tallystick.local/"
 STORE_FILE = "keys.sqlite"
+SIGNERS_KEPT_MAX = 4096
 # A transaction here takes milliseconds; whoever waits this long waits for a stalled disk or a stopped process.
 BUSY_SECONDS = 30.0
 
@@ -209,6 +210,7 @@ class SqliteKeyStore:
         """Open the store, by default creating it where there is none."""
         self._path = Path(directory) / STORE_FILE
         self._lock = threading.RLock()
+        self._signers: dict[str, tuple[tuple[str, bytes], Ed25519Signer]] = {}  # by origin, with what they were made of
         if create:
             _create(self._path)
         elif not self._path.exists():
@@ -260,10 +262,17 @@ class SqliteKeyStore:
     def signer(self, origin: str) -> Signer:
         """The log's current signer. Creates nothing; raises MissingKey."""
         with self._read() as run:
-            found = _signer(run, origin, "current")
-        if found is None:
+            row = _signer_row(run, origin, "current")
+        if row is None:
             raise MissingKey(f"the key store {self._path} holds no signing key of {origin}")
-        return found
+        kept = self._signers.get(origin)
+        if kept is not None and kept[0] == row:
+            return kept[1]
+        if len(self._signers) >= SIGNERS_KEPT_MAX:
+            self._signers.clear()
+        signer = _signer_of(origin, row)
+        self._signers[origin] = (row, signer)
+        return signer
 
     def create_signer(self, origin: str) -> Signer:
         """The log's current signer, created if the log has none."""
@@ -503,13 +512,24 @@ class SqliteKeyStore:
 # The functions below run inside a transaction of the caller.
 
 
+def _signer_row(run: sqlite3.Cursor, origin: str, state: str) -> tuple[str, bytes] | None:
+    """(verifier key, private key) of a log's signer in that state."""
+    row: tuple[str, bytes] | None = run.execute(
+        "SELECT vkey, private FROM signers WHERE origin = ? AND state = ?", (origin, state)
+    ).fetchone()
+    return row
+
+
 def _signer(run: sqlite3.Cursor, origin: str, state: str) -> Ed25519Signer | None:
-    row = run.execute("SELECT vkey, private FROM signers WHERE origin = ? AND state = ?", (origin, state)).fetchone()
-    if row is None:
-        return None
-    signer = Ed25519Signer(origin, Ed25519PrivateKey.from_private_bytes(row[1]))
-    if signer.vkey != row[0]:
-        raise KeyStoreCorrupt(f"signing key of {origin}: expected the one of {row[0]}, got the one of {signer.vkey}")
+    row = _signer_row(run, origin, state)
+    return None if row is None else _signer_of(origin, row)
+
+
+def _signer_of(origin: str, row: tuple[str, bytes]) -> Ed25519Signer:
+    vkey, private = row
+    signer = Ed25519Signer(origin, Ed25519PrivateKey.from_private_bytes(private))
+    if signer.vkey != vkey:
+        raise KeyStoreCorrupt(f"signing key of {origin}: expected the one of {vkey}, got the one of {signer.vkey}")
     return signer
 
 

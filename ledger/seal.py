@@ -244,9 +244,11 @@ class Sealer:
 
     def _cipher(self, pending: Pending) -> tuple[AESGCM, list[str]]:
         """The cipher of an event's content, and the references of those whom it concerns."""
-        owners = [self._keys[wanted] for wanted in _content_wanted(pending)]
-        if len(owners) == 1:
-            return owners[0].aead, owners[0].refs
+        wanted = _content_wanted(pending)
+        if len(wanted) == 1:
+            owner = self._keys[wanted[0]]
+            return owner.aead, owner.refs
+        owners = [self._keys[one] for one in wanted]
         refs = [key.refs[0] for key in owners]
         cipher = self._field_ciphers.get(tuple(refs))
         if cipher is None:
