@@ -6,7 +6,10 @@ integers as text or numbers, bytes in base64.
 
 Guarantees: memory is bounded, whatever the text says: it is first cut into records by a parser that builds nothing of
 what it passes over, then one record at a time is built. Nesting is bounded. A member that is said twice, under one name
-or two, is refused where anything would be lost by taking one of them. Raises Refused only.
+or two, is refused where anything would be lost by taking one of them. A record that is refused stands in the request as
+the text it came as, which no protobuf parser takes for a record: it alone is rejected, and kept as it came, as a broken
+record of a request in protobuf is. Where no record can be read, the request is refused for the first. Raises Refused
+only.
 """
 
 from __future__ import annotations
@@ -41,10 +44,12 @@ _LEVEL_MEMBERS: Final = (*_LISTS, "resource", "scope", "schema_url")
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A request as protobuf; `lost` of its records are left out, being larger as text than PIECE_BYTES_MAX."""
+    """A request as protobuf; `lost` of its records are left out, being larger as text than PIECE_BYTES_MAX. `broken`:
+    why the first of those is refused that stand in it as text."""
 
     value: bytearray
     lost: int
+    broken: Refused | None = None
 
 
 def to_protobuf(form: Form, body: bytes | bytearray, parts_max: int) -> Converted:
@@ -68,6 +73,8 @@ class _Conversion:
         self._left = parts_max
         self._max = parts_max
         self._lost = 0
+        self._built = 0
+        self._broken: Refused | None = None
 
     def run(self, body: bytes | bytearray) -> Converted:
         form = self._form
@@ -79,7 +86,9 @@ class _Conversion:
             raise Refused("not_otlp", f"no {form.resources} in it, but what another signal's requests hold")
         for resource in self._elements(body, level, form.resources):
             _put(out, 1, self._resource(resource))
-        return Converted(out, self._lost)
+        if self._broken is not None and not self._built:
+            raise self._broken
+        return Converted(out, self._lost, self._broken)
 
     def _resource(self, text: msgspec.Raw) -> bytearray:
         form = self._form
@@ -97,8 +106,20 @@ class _Conversion:
             if len(memoryview(record)) > PIECE_BYTES_MAX:
                 self._lost += 1
                 continue
-            _put(out, 2, _built(record, form.record))
+            _put(out, 2, self._record(record))
         return out
+
+    def _record(self, text: msgspec.Raw) -> bytes:
+        """A record in protobuf; one that can't be read as its text."""
+        try:
+            built = _built(text, self._form.record)
+        except (Refused, orjson.JSONDecodeError) as error:
+            if self._broken is None:
+                unread = Refused("not_otlp", f"{self._form.record.DESCRIPTOR.name}: this is not JSON in UTF-8")
+                self._broken = error if isinstance(error, Refused) else unread
+            return bytes(memoryview(text))
+        self._built += 1
+        return built
 
     def _around(self, level: Any, name: str, form: type[Message]) -> bytearray:
         """A resource's or scope's own members: fields 1 and 3."""
