@@ -1,8 +1,7 @@
-"""What a verification will read: the logs of a snapshot, and the ranges they are cut into."""
+"""What a verification will read: the logs of a snapshot, and how far each goes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,10 +10,7 @@ from ledger.merkle import EMPTY_ROOT, TILE_WIDTH
 from ledger.verify.logs import LogRow
 from ledger.verify.marks import Marked
 from ledger.verify.report import Findings
-from ledger.verify.work import RANGE_ENTRIES, Job
-
-RANGE_ENTRIES_MIN = 16 * TILE_WIDTH
-SHARES = 8  # a range is at most this part of what each process has left
+from ledger.verify.work import Job
 
 # A size in a row may be anything after tampering. Ranges are cut up to it only if this share of them can be filled.
 SPARSE_FACTOR = 4
@@ -39,34 +35,10 @@ class LogPlan:
     from_mark: int = 0
     marked_size: int = 0
 
-    def job(self, first: int, end: int, *, beyond: bool) -> Job:
-        row = self.row
-        return Job(
-            row.log, row.ordinal, row.tenant_ordinal, row.log_class, first, end, beyond, fresh_from=self.marked_size
-        )
-
-
-def jobs(plans: Sequence[LogPlan], workers: int) -> Iterator[Job]:
-    """The ranges, in order. A log without entries has one, for its checkpoints.
-
-    Towards the end they get smaller, so that no process waits long for another's last one. They don't begin small: what
-    runs, producers and keys cost is paid anew in each.
-    """
-    rest = sum(plan.span - plan.from_mark for plan in plans)
-    for plan in plans:
-        first = plan.from_mark
-        while True:
-            entries = RANGE_ENTRIES
-            if workers > 1:
-                share = rest // (workers * SHARES) // TILE_WIDTH * TILE_WIDTH
-                entries = min(entries, max(share, RANGE_ENTRIES_MIN))
-            end = min(first + entries, plan.span)
-            yield plan.job(first, end, beyond=False)
-            rest -= end - first
-            first = end
-            if first >= plan.span:
-                break
-        yield plan.job(plan.span, plan.span, beyond=True)
+    def job(self, first: int, end: int, number: int, *, beyond: bool) -> Job:
+        """A range of it, the `number`-th."""
+        row, fresh_from = self.row, self.marked_size
+        return Job(row.log, row.ordinal, row.tenant_ordinal, row.log_class, first, end, number, beyond, fresh_from)
 
 
 async def begin_snapshot(conn: Connection) -> tuple[str, datetime]:

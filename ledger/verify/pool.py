@@ -4,7 +4,7 @@ This process is one of them; the others are its helpers, which take a second to 
 connections in the verification's snapshot, its own key store and its own spool files, and keeps them until the pool is
 closed.
 
-Guarantees: results come in the order of the jobs, and not more than a few are held. A worker that fails ends the
+Guarantees: results of one log come in its order, and not more than a few are held. A worker that fails ends the
 verification with its exception.
 """
 
@@ -16,28 +16,26 @@ import multiprocessing
 import os
 import sys
 from asyncio import FIRST_COMPLETED
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from psycopg import sql
 
 from ledger.db import Connection, connect
 from ledger.errors import LedgerError
 from ledger.keystore import KeyStore
+from ledger.verify.ranges import Ranges
 from ledger.verify.spool import Spool
 from ledger.verify.work import Job, RangeResult, Session, check_range
 
-AHEAD = 4  # jobs per process that are in work or done before their turn: what is held in memory
-QUEUED = 2  # jobs per helper: one in work, one waiting
+QUEUED = 2  # ranges per helper: one in work, one waiting
 ROLE = "tally_auditor"
 # A range is read along its table's key, and begins to arrive at once. The planner would have it sorted, on disk and by
 # parallel workers of its own: that costs the cores four times what the reading does.
@@ -78,96 +76,132 @@ async def close_session(session: Session) -> None:
 
 
 class Pool:
-    """Workers for one verification; an async context manager."""
+    """Workers for one verification; an async context manager. Worker 0 is this process."""
 
     def __init__(self, setup: Setup, workers: int) -> None:
+        self.workers = workers
         self._setup = setup
-        self._helpers = workers - 1
-        self._executor: ProcessPoolExecutor | None = None
+        self._helpers: list[ProcessPoolExecutor] = []
+        self._begun: dict[asyncio.Future[None], int] = {}
+        self._ending: asyncio.Future[Any] | None = None
         self._session: Session | None = None
 
     async def __aenter__(self) -> Pool:
-        self._session = await open_session(self._setup)
-        if self._helpers:
-            self._executor = ProcessPoolExecutor(
-                self._helpers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_begin,
-                initargs=(self._setup,),
-            )
-            with _without_main():
-                for _ in range(self._helpers):
-                    self._executor.submit(_ready)
+        context = multiprocessing.get_context("spawn")
+        with _without_main():
+            for worker in range(1, self.workers):
+                # An executor for each: who does a job is decided here.
+                helper = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(self._setup,))
+                self._helpers.append(helper)
+                self._begun[asyncio.wrap_future(helper.submit(_ready))] = worker
+        try:
+            self._session = await open_session(self._setup)
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-        if self._session is not None:
-            await close_session(self._session)
+        await self.dismiss()
+        if self._ending is not None:
+            await self._ending
 
-    async def check(self, jobs: Iterable[Job]) -> AsyncIterator[RangeResult]:
-        """The results of jobs, in their order."""
+    async def dismiss(self) -> None:
+        """Let the workers go: there is nothing more to do. They end while the caller goes on."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            await close_session(session)
+        if self._ending is None:
+            for begun in self._begun:
+                begun.cancel()
+            end = partial(ProcessPoolExecutor.shutdown, cancel_futures=True)
+            self._ending = asyncio.gather(*(asyncio.to_thread(end, helper) for helper in self._helpers))
+
+    async def check(self, ranges: Ranges) -> AsyncIterator[RangeResult]:
+        """The result of every range, those of one log in their order."""
         if self._session is None:
             raise RuntimeError("a pool is entered before it is used")
         session = self._session
-        async for result in self._ordered(_work, partial(check_range, session), jobs):
-            yield result
+        held: dict[str, dict[int, RangeResult]] = {}  # by log, those that came before their turn
+        next_number: dict[str, int] = {}
+        async for result in self._spread(_work, partial(check_range, session), ranges.take, QUEUED):
+            log = result.job.log
+            waiting, number = held.setdefault(log, {}), next_number.get(log, 0)
+            waiting[result.job.number] = result
+            while number in waiting:
+                turn = waiting.pop(number)
+                number += 1
+                ranges.use(turn.job)
+                yield turn
+            next_number[log] = number
         session.spool.flush()
 
-    async def apply(self, function: Callable[[A], T], arguments: Iterable[A]) -> AsyncIterator[T]:
-        """`function` of each argument, in order."""
+    async def apply(self, function: Callable[[A], T], arguments: Sequence[A]) -> AsyncIterator[tuple[int, T]]:
+        """The place of each argument and `function` of it, as they are done."""
+        rest = iter(enumerate(arguments))
 
-        async def here(argument: A) -> T:
-            await asyncio.sleep(0)
-            return function(argument)
+        async def here(placed: tuple[int, A]) -> tuple[int, T]:
+            return _placed(function, placed)
 
-        async for result in self._ordered(function, here, arguments):
+        async for result in self._spread(partial(_placed, function), here, lambda _: next(rest, None), 1):
             yield result
 
-    async def _ordered(
-        self, there: Callable[[A], T], here: Callable[[A], Awaitable[T]], arguments: Iterable[A]
+    async def _spread(
+        self, there: Callable[[A], T], here: Callable[[A], Awaitable[T]], take: Callable[[int], A | None], queued: int
     ) -> AsyncIterator[T]:
-        """Results in order. Helpers are kept busy, also while this process is at work itself: it does one argument at
-        a time, whenever they have enough waiting."""
-        rest = iter(arguments)
-        waiting: deque[asyncio.Future[T]] = deque()
-        own: asyncio.Future[T] | None = None
-        ahead_max = (self._helpers + 1) * AHEAD
+        """Results of what `take` gives for each worker, as they are done, until it gives nothing and nothing is in
+        work. A helper has up to `queued` of them, so that it has work while this process is busy itself; it begins when
+        it has started. This process does one at a time."""
+        work: dict[asyncio.Future[T], int] = {}
+        free = [worker for worker in range(1, self.workers) if worker not in self._begun.values()] * queued + [0]
+
+        def give(workers: list[int]) -> list[int]:
+            """Give these workers something to do; returns those for whom there is nothing."""
+            idle = []
+            for worker in workers:
+                argument = take(worker)
+                if argument is None:
+                    idle.append(worker)
+                elif worker:
+                    work[self._submit(worker, there, argument)] = worker
+                else:
+                    work[asyncio.ensure_future(here(argument))] = worker
+            return idle
+
         try:
             while True:
-                while waiting and waiting[0].done():
-                    yield waiting.popleft().result()
-                busy = sum(not future.done() and future is not own for future in waiting)
-                own_free = own is None or own.done()
-                if len(waiting) < ahead_max and (busy < self._helpers * QUEUED or own_free):
-                    for argument in islice(rest, 1):
-                        if busy < self._helpers * QUEUED:
-                            waiting.append(self._submit(there, argument))
-                        else:
-                            own = asyncio.ensure_future(here(argument))
-                            waiting.append(own)
-                        break
-                    else:
-                        if not waiting:
-                            return
-                        yield await waiting.popleft()
-                    continue
-                await asyncio.wait([future for future in waiting if not future.done()], return_when=FIRST_COMPLETED)
+                free = give(free)
+                if not work:
+                    return
+                awaited: list[asyncio.Future[Any]] = [*work, *self._begun]
+                done, _ = await asyncio.wait(awaited, return_when=FIRST_COMPLETED)
+                for begun in self._begun.keys() & done:
+                    begun.result()
+                    free += [self._begun.pop(begun)] * queued
+                results = [future for future in work if future in done]
+                free = give(free + [work.pop(future) for future in results])
+                for future in results:
+                    yield future.result()
         except BrokenProcessPool as error:
             raise LedgerError(
                 "a process of the verification ended on its own (out of memory, or no connection to Postgres);"
                 " try again with fewer workers"
             ) from error
         finally:
-            for future in waiting:
+            for future in work:
                 future.cancel()
-            if own is not None:
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await own  # it uses this process' connections, which are closed next
+            for future, worker in work.items():
+                if not worker:
+                    with contextlib.suppress(asyncio.CancelledError, Exception):
+                        await future  # it uses this process' connections, which are closed next
 
-    def _submit(self, function: Callable[[A], T], argument: A) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._executor, function, argument)
+    def _submit(self, worker: int, function: Callable[[A], T], argument: A) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._helpers[worker - 1], function, argument)
+
+
+def _placed(function: Callable[[A], T], placed: tuple[int, A]) -> tuple[int, T]:
+    place, argument = placed
+    return place, function(argument)
 
 
 @contextmanager

@@ -39,8 +39,9 @@ from ledger.verify.heads import Claim
 from ledger.verify.logs import LogCheck, LogRow
 from ledger.verify.marks import Marked, read_mark
 from ledger.verify.partitions import PARTS, PartitionAnswer, PartitionJob, judge_partition
-from ledger.verify.plan import LogPlan, begin_snapshot, jobs, plan_log, read_logs
+from ledger.verify.plan import LogPlan, begin_snapshot, plan_log, read_logs
 from ledger.verify.pool import ROLE, Pool, Setup
+from ledger.verify.ranges import Ranges
 from ledger.verify.report import Findings, LogState, Report, completeness_of, integrity_of
 from ledger.verify.settle import Settled, settle
 from ledger.verify.spool import Spool, partitions_for
@@ -95,10 +96,13 @@ async def verify(
         with tempfile.TemporaryDirectory(prefix="tallystick-verify-") as folder:
             run = _Verification(conn, keystore, Path(folder), progress or _silent)
             await run.choose(logs, tenant, since_verified=since_verified)
-            await run.ranges(url, _workers(workers, keystore, run.entries))
-            await run.across(url)
-            await run.claims(known_checkpoint)
-            await run.tables()
+            async with run.pool(url, _workers(workers, keystore, run.entries)) as pool:
+                await run.ranges(pool)
+                await run.judge(pool)
+                await pool.dismiss()
+                await run.across(url)
+                await run.claims(known_checkpoint)
+                await run.tables()
             report = run.report()
         await conn.execute("ROLLBACK")
     if report.integrity == "ok" and logs is None and tenant is None:
@@ -176,29 +180,29 @@ class _Verification:
         self.entries = sum(plan.span - plan.from_mark for plan in self._plans)
         self._partitions = partitions_for(self.entries)
 
-    # (2) and (3)
-    async def ranges(self, url: str, workers: int) -> None:
-        """Check all ranges, settle each log, and judge the spool."""
+    def pool(self, url: str, workers: int) -> Pool:
+        """The processes, to be entered."""
         if isinstance(self._keystore, SqliteKeyStore):
             opener: Callable[[], KeyStore] = partial(SqliteKeyStore, self._keystore.path.parent, create=False)
         else:
             opener = partial(_same, self._keystore)
-        setup = Setup(url, self._snapshot, opener, self._folder, self._partitions)
+        return Pool(Setup(url, self._snapshot, opener, self._folder, self._partitions), workers)
+
+    # (2) and (3)
+    async def ranges(self, pool: Pool) -> None:
+        """Check all ranges, and settle each log."""
         spool = Spool(self._folder, "accounts", self._partitions)
-        async with Pool(setup, workers) as pool:
-            done = 0
-            results = pool.check(jobs(self._plans, workers))
-            with self._unopened.open("w", encoding="utf-8") as unopened:
-                async for result in results:
-                    self._gather(result, spool)
-                    for field_ in result.unopened:
-                        unopened.write(json.dumps(asdict(field_)) + "\n")
-                    done += 0 if result.job.beyond else result.job.end - result.job.first
-                    self._progress("entries", done, self.entries)
-                    if result.job.beyond:
-                        await self._settle(result.job)
-            spool.flush()
-            await self._judge(pool)
+        done = 0
+        with self._unopened.open("w", encoding="utf-8") as unopened:
+            async for result in pool.check(Ranges(self._plans, pool.workers)):
+                self._gather(result, spool)
+                for field_ in result.unopened:
+                    unopened.write(json.dumps(asdict(field_)) + "\n")
+                done += 0 if result.job.beyond else result.job.end - result.job.first
+                self._progress("entries", done, self.entries)
+                if result.job.beyond:
+                    await self._settle(result.job)
+        spool.flush()
 
     def _gather(self, result: RangeResult, spool: Spool) -> None:
         job, gathered, across = result.job, result.gathered, self._across
@@ -241,7 +245,8 @@ class _Verification:
         self._settled[job.log] = await settle(self._conn, check, self.findings)
 
     # (4)
-    async def _judge(self, pool: Pool) -> None:
+    async def judge(self, pool: Pool) -> None:
+        """Judge the spool's partitions."""
         excluded = {
             self._ordinal(log): settled.located.excluded
             for log, settled in self._settled.items()
@@ -252,13 +257,12 @@ class _Verification:
             for number in range(self._partitions)
             for part in PARTS
         ]
-        answer = PartitionAnswer()
-        done = 0
-        async for part in pool.apply(judge_partition, parts):
-            answer.merge(part)
-            done += 1
-            self._progress("across", done, len(parts))
-        self._answer = answer
+        answers: dict[int, PartitionAnswer] = {}
+        async for place, answer in pool.apply(judge_partition, parts):
+            answers[place] = answer
+            self._progress("across", len(answers), len(parts))
+        for _, answer in sorted(answers.items()):
+            self._answer.merge(answer)
 
     def _ordinal(self, log: str) -> int:
         return next(row.ordinal for row in self._rows if row.log == log)

@@ -10,6 +10,7 @@ is only compared with; which of the two is right, `settle` decides.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -38,7 +39,8 @@ DISPUTES_MAX = 4096  # of one range; a log with more is beyond naming each
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A range [first, end) of a log. `beyond`: instead all that is stored past `first`, which no tree covers.
+    """A range [first, end) of a log, the `number`-th. `beyond`: instead all that is stored past `first`, which no tree
+    covers.
 
     `fresh_from`: entries below it belong to intake accounts that may not be read again, and are not counted.
     """
@@ -49,6 +51,7 @@ class Job:
     log_class: str
     first: int
     end: int
+    number: int
     beyond: bool = False
     fresh_from: int = 0
 
@@ -147,6 +150,7 @@ async def _check_range(session: Session, job: Job) -> RangeResult:
     content = _ContentReader(session, job, result)
     first = job.first
     async for rows in _by_tile(session.entries, job):
+        await asyncio.sleep(0)  # the process that hands out ranges is at one itself
         if heads is not None:
             checked = heads.tile(rows)
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.verify import plan, spool
+from ledger.verify import ranges, spool
 from ledger.verify.work import RANGE_ENTRIES
 from tests.support.servers import Database
 from tests.verify.support import small, world
@@ -18,7 +18,7 @@ from tests.verify.support import small, world
 async def test_a_clean_ledger_has_no_finding(
     database: Database, tmp_path: Path, workers: int, range_entries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "RANGE_ENTRIES", range_entries)
+    monkeypatch.setattr(ranges, "RANGE_ENTRIES", range_entries)
     monkeypatch.setattr(spool, "PARTITION_ENTRIES", 100 if range_entries == 256 else 1000)
     await small(database, tmp_path)
     async with world(database, tmp_path) as made:

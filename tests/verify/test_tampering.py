@@ -17,7 +17,7 @@ import pytest
 from ledger.checkpoint import Checkpoint, sign_checkpoint
 from ledger.keystore import SqliteKeyStore
 from ledger.merkle import Edge, node_hash
-from ledger.verify import Report, plan, spool, verify
+from ledger.verify import Report, ranges, spool, verify
 from tests.support.servers import Database, PostgresServer, clone
 from tests.verify.support import PREFIX, found, kinds, leaf_hash, small, tampering
 
@@ -53,7 +53,7 @@ class Copies:
 @pytest.fixture(autouse=True)
 def _small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranges of one tile and many spool partitions, so that what spans ranges is met with 1,900 entries."""
-    monkeypatch.setattr(plan, "RANGE_ENTRIES", 256)
+    monkeypatch.setattr(ranges, "RANGE_ENTRIES", 256)
     monkeypatch.setattr(spool, "PARTITION_ENTRIES", 100)
 
 
