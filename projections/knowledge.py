@@ -21,7 +21,9 @@ from projections.inference import references, rule_of, rules_of_members
 from projections.links import ASPECTS
 from projections.reading import Entry, count, text
 from projections.steps import Run, approvals, steps
+from projections.steps.spans import TOKENS
 from projections.steps.told import node_of
+from projections.steps.totals import counted
 
 State = Literal["reported", "inferred", "missing"]
 
@@ -57,6 +59,15 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Disagreement:
+    """One model call, of which its entries say different things: they are claims, and one of them counts."""
+
+    name: str  # kind and member, like model_call.input_tokens
+    counts: int | None  # index of the entry whose word is in the sums; None: none is
+    entries: tuple[int, ...]  # of all that say it
+
+
+@dataclass(frozen=True, slots=True)
 class Knowledge:
     """Of one run."""
 
@@ -64,6 +75,7 @@ class Knowledge:
     members: tuple[Member, ...]
     missing: Mapping[str, tuple[int, ...]]  # required members that nobody said, by kind and member
     dropped: tuple[Dropped, ...]
+    disagreements: tuple[Disagreement, ...]
     unmapped: tuple[int, ...]  # indexes of entries that keep, encrypted, what has no member of ours
     pending: tuple[int, ...]  # indexes of the approvals asked for that have no answer in this run
 
@@ -82,6 +94,9 @@ class Knowledge:
             "members": [{"member": one.name, "rule": one.rule, "entries": list(one.entries)} for one in self.members],
             "missing": {name: list(indexes) for name, indexes in self.missing.items()},
             "dropped": [{"what": one.what, "number": one.number, "entries": list(one.entries)} for one in self.dropped],
+            "disagreements": [
+                {"member": one.name, "counts": one.counts, "entries": list(one.entries)} for one in self.disagreements
+            ],
             "unmapped": list(self.unmapped),
             "pending": list(self.pending),
         }
@@ -100,6 +115,7 @@ def knowledge_of(run: Run) -> Knowledge:
         members=_inferred_members(entries),
         missing=_missing(run),
         dropped=_dropped(entries),
+        disagreements=_disagreements(run),
         unmapped=tuple(entry.index for entry in entries if "/raw" in (entry.leaf.commit or {})),
         pending=_pending(run),
     )
@@ -214,6 +230,26 @@ def _dropped(entries: Iterable[Entry]) -> tuple[Dropped, ...]:
         Dropped(what, _sum(by_whole.values()), tuple(dict.fromkeys(indexes[what])))
         for what, by_whole in sorted(numbers.items())
     )
+
+
+_COUNTED: Final = (*TOKENS, "cost_claimed")
+
+
+def _disagreements(run: Run) -> tuple[Disagreement, ...]:
+    """What the entries of one model call say differently. Two of them are told by a runtime for one thing, as a span
+    and a log; which of them is wrong, the record doesn't say."""
+    found = []
+    for step in run.steps:
+        if step.kind != "model_call" or not step.merged:
+            continue
+        for name in _COUNTED:
+            said = [entry for entry in step.entries if entry.leaf.kind == step.kind and name in entry.leaf.data]
+            if any(entry.leaf.data[name] != said[0].leaf.data[name] for entry in said[1:]):
+                counting = None if step.total else counted(step, name)
+                indexes = tuple(sorted({entry.index for entry in said}))
+                counts = None if counting is None else counting.index
+                found.append(Disagreement(f"{step.kind}.{name}", counts, indexes))
+    return tuple(found)
 
 
 def _sum(numbers: Iterable[int | None]) -> int | None:

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from ledger.leaf import Leaf
-from projections.reading import add, amount, count, microseconds, text
+from projections.reading import Entry, add, amount, count, microseconds, text
 from projections.steps.approvals import Answer, Approval, approvals
 from projections.steps.run import Run, Step, steps
 from projections.steps.spans import TOKENS
@@ -142,8 +142,17 @@ def _phases(step: Step) -> set[str]:
     return {phase for entry in step.entries if (phase := text(entry.leaf.data.get("phase"))) is not None}
 
 
+def counted(step: Step, name: str) -> Entry | None:
+    """The entry of a model call whose tokens count (of TOKENS: the one that says most of them, the better one of two
+    that say as many), or whose `name` does. None where none says it."""
+    if name not in TOKENS:
+        return next((entry for entry in step.entries if name in entry.leaf.data), None)
+    most = max(step.entries, key=lambda entry: _tokens_said(entry.leaf.data))
+    return most if name in most.leaf.data else None
+
+
 def _usage(step: Step) -> dict[str, Any] | None:
-    """The members of the one entry that says most of a call's tokens, with a price if any of its entries has one."""
+    """The members of the one entry whose tokens count, with a price if any of its entries has one."""
     most = max((entry.leaf.data for entry in step.entries), key=_tokens_said)
     return {**most, "price": most.get("price", step.said("price"))} if _tokens_said(most) else None
 

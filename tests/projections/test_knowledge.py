@@ -10,8 +10,9 @@ from hypothesis import given
 
 from ledger.leaf import Leaf
 from projections.inference import RULES
-from projections.knowledge import Dropped, Known, Member, knowledge
+from projections.knowledge import Disagreement, Dropped, Known, Member, knowledge
 from projections.links import LINKS, links
+from projections.steps import totals
 from tests.projections.any_run import runs
 from tests.projections.leaves import COMMITTED, arrived, event, leaf, log, node, span
 
@@ -253,3 +254,29 @@ def test_the_order_of_arrival_changes_no_knowledge(leaves: list[Leaf]) -> None:
         )
 
     assert told(leaves[::-1]) == told(leaves)
+
+
+def test_what_two_logs_of_one_call_say_differently_is_told_and_one_of_them_counts() -> None:
+    mine = {"input_tokens": 11, "output_tokens": 7, "cost_claimed": {"amount": "0.5", "currency": "USD"}}
+    told = [
+        log("l1", "m", "model_call", {**mine, "output_tokens": 8}),
+        log("l2", "m", "model_call", {"input_tokens": 99, "output_tokens": 7}),
+        span("m", "model_call", mine, at=1),
+    ]
+
+    assert knowledge(arrived(told)).disagreements == (
+        Disagreement("model_call.input_tokens", 2, (0, 1, 2)),
+        Disagreement("model_call.output_tokens", 2, (0, 1, 2)),
+    )
+    assert totals(arrived(told)).tokens == {"input_tokens": 11, "output_tokens": 7}
+    assert knowledge(arrived(told[1:2])).disagreements == ()
+
+
+def test_what_two_instrumentations_of_one_call_say_differently_is_told_and_what_they_agree_on_is_not() -> None:
+    told = [
+        span("outer", "model_call", {"input_tokens": 11, "output_tokens": 7}),
+        span("inner", "model_call", {"input_tokens": 12, "output_tokens": 7, "cache_read_tokens": 4}, parent="outer"),
+    ]
+
+    assert knowledge(arrived(told)).disagreements == (Disagreement("model_call.input_tokens", 1, (0, 1)),)
+    assert totals(arrived(told)).tokens["input_tokens"] == 12
