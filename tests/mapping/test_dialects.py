@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
+from schemas.event import Event
 from tests.mapping.cases import Case, check
-from tests.mapping.otlp import content_of, events_of, span
+from tests.mapping.otlp import content_of, events_of, log, log_events, span
 
 CASES = [
     Case(
@@ -521,3 +523,145 @@ def test_a_name_of_a_dialect_counts_less_than_the_usual_one() -> None:
     (own,) = events_of(span("execute agent", told, parent="00f067aa0ba902b7"))
     assert own.actor["agent"] == "Lead"
     assert json.loads(content_of(own, "/raw") or b"")["crewai.agent.role"] == "Researcher"
+
+
+# -- coding agents, which tell in log records --------------------------------------------------------------------------
+
+CLAUDE = "com.anthropic.claude_code.events"
+
+
+def test_claude_code_a_model_call_with_its_cached_tokens() -> None:
+    told = {
+        "session.id": "s-1",
+        "user.id": "u-1",
+        "model": "claude-sonnet",
+        "cost_usd": "0.0123",
+        "duration_ms": "2100",
+        "input_tokens": "10",
+        "output_tokens": 200,
+        "cache_read_tokens": 300,
+        "cache_creation_tokens": "40",
+    }
+    (own,) = log_events(log("api_request", told, body="claude_code.api_request"), scope=CLAUDE)
+    wanted = {
+        "model": "claude-sonnet",
+        "input_tokens": 350,
+        "output_tokens": 200,
+        "cache_read_tokens": 300,
+        "cache_write_tokens": 40,
+        "cost_claimed": {"amount": "0.0123", "currency": "USD"},
+        "latency_us": 2_100_000,
+        "status": "ok",
+        "session": "s-1",
+    }
+    assert own.kind == "model_call"
+    assert {member: own.data.get(member) for member in wanted} == wanted
+    assert own.persons == [("/actor/principal", "u-1")]
+    assert {name for name in raw_of(own) if not name.startswith("otlp:")} == {"input_tokens"}  # of which it is a part
+
+
+def test_claude_code_a_model_call_that_failed() -> None:
+    told = {"event.name": "api_error", "model": "m", "error": "overloaded", "status_code": 529, "duration_ms": 5}
+    own, error = log_events(log(attributes=told), scope=CLAUDE)
+    assert (own.kind, own.data["status"], own.data["model"]) == ("model_call", "error", "m")
+    assert (error.kind, error.data["class"], content_of(error, "/message")) == ("error", "529", b"overloaded")
+
+
+@pytest.mark.parametrize(
+    ("name", "scope", "attributes", "kind", "data"),
+    [
+        (
+            "tool_decision",
+            CLAUDE,
+            {"decision": "reject", "source": "user_reject", "tool_use_id": "c1"},
+            "approval_decision",
+            {"decision": "reject", "approval": "c1", "call": "c1", "reviewer_kind": "human"},
+        ),
+        (
+            "tool_decision",
+            CLAUDE,
+            {"decision": "accept", "source": "config", "tool_use_id": "c1"},
+            "policy_decision",
+            {"decision": "allow", "decided_by": "config", "call": "c1"},
+        ),
+        (
+            "codex.tool_decision",
+            "codex_otel",
+            {"decision": "denied", "source": "User", "call_id": "c1", "conversation.id": "v-1"},
+            "approval_decision",
+            {"decision": "reject", "call": "c1", "session": "v-1", "reason_code": "User"},
+        ),
+        (
+            "codex.tool_decision",
+            "codex_otel",
+            {"decision": "approved", "source": "AutomatedReviewer", "call_id": "c1"},
+            "policy_decision",
+            {"decision": "allow", "decided_by": "AutomatedReviewer"},
+        ),
+        (
+            "codex.tool_decision",
+            "codex_otel",
+            {"decision": "perhaps", "source": "Config", "call_id": "c1"},
+            "policy_decision",
+            {"decision": "unknown"},
+        ),
+        (
+            "tool_result",
+            CLAUDE,
+            {"tool_name": "Bash", "tool_use_id": "c1", "success": "false", "error": "exit 1", "duration_ms": 7},
+            "tool_call",
+            {"tool": "Bash", "call": "c1", "status": "error", "latency_us": 7_000, "phase": "finished"},
+        ),
+        (
+            "codex.tool_result",
+            "codex_otel",
+            {"tool_name": "shell", "call_id": "c1", "success": "true", "arguments": '{"a":1}', "output": "ok"},
+            "tool_call",
+            {"tool": "shell", "call": "c1", "status": "ok"},
+        ),
+        (
+            "codex.sse_event",
+            "codex_otel",
+            {"event.kind": "response.completed", "model": "m", "input_token_count": "9", "cached_token_count": 4},
+            "model_call",
+            {"model": "m", "input_tokens": 9, "cache_read_tokens": 4},
+        ),
+        ("codex.sse_event", "codex_otel", {"event.kind": "response.created"}, "span", {"class": "log"}),
+        (
+            "gemini_cli.api_response",
+            "gemini-cli",
+            {"model": "g", "input_token_count": 10, "output_token_count": 4, "thoughts_token_count": 2},
+            "model_call",
+            {"model": "g", "input_tokens": 10, "output_tokens": 6, "reasoning_tokens": 2},
+        ),
+        (
+            "gemini_cli.tool_call",
+            "gemini-cli",
+            {"function_name": "write", "function_args": "{}", "success": True, "decision": "auto_accept"},
+            "tool_call",
+            {"tool": "write", "status": "ok", "phase": "finished"},
+        ),
+    ],
+)
+def test_what_a_coding_agent_tells(
+    name: str, scope: str, attributes: dict[str, Any], kind: str, data: dict[str, Any]
+) -> None:
+    own = log_events(log(name, attributes), scope=scope)[0]
+    assert own.kind == kind
+    assert {member: own.data.get(member) for member in data} == data
+
+
+def test_gemini_cli_a_call_that_a_person_refused_did_not_run() -> None:
+    told = {"function_name": "write", "success": False, "decision": "reject", "error": "cancelled"}
+    own, answer = log_events(log("gemini_cli.tool_call", told), scope="gemini-cli")
+    assert (own.data["phase"], own.data["status"]) == ("proposed", "denied")
+    assert (answer.kind, answer.data["decision"], answer.data["reviewer_kind"]) == (
+        "approval_decision",
+        "reject",
+        "human",
+    )
+
+
+def raw_of(event: Event) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(content_of(event, "/raw") or b"{}")
+    return found

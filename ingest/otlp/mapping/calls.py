@@ -132,7 +132,7 @@ def claimed_cost(item: Item) -> dict[str, str] | None:
             claimed = {"amount": amount, "currency": currency}
         elif claimed["amount"] != amount:
             continue
-        said.used.add(name)
+        said.use(name)
     return claimed
 
 

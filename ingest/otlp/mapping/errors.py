@@ -93,6 +93,9 @@ def _status_message(item: Item) -> Content | None:
     """The message of a failure that no exception tells."""
     parts = _message_parts(item.said.attributes)
     item.said.used.update(name for name in _PARTS if name in item.said.attributes)
+    if "message" not in parts and type(said := item.said.more.get("error.message")) is str and said:
+        parts["message"] = said
+        item.said.used.update(item.said.behind.get("error.message", ()))
     if item.status_message:
         item.said.used.add("<status message>")
         if "message" not in parts:

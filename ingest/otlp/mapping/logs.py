@@ -7,10 +7,10 @@ from typing import Any
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from ingest.otlp.mapping import calls, clear, conventions, direct, errors, forms, gaps, judgements
+from ingest.otlp.mapping import calls, clear, conventions, direct, errors, forms, gaps, judgements, told_in_logs
 from ingest.otlp.mapping.anyvalue import json_text, read, read_attributes, unknown_fields
 from ingest.otlp.mapping.classify import told_by_kind
-from ingest.otlp.mapping.conventions import genai
+from ingest.otlp.mapping.conventions import coding_agents, genai
 from ingest.otlp.mapping.item import Item
 from ingest.otlp.mapping.origin import Origin
 from ingest.otlp.mapping.said import Said
@@ -29,8 +29,11 @@ def log_drafts(origin: Origin, record: LogRecord, wire: bytes) -> list[Draft]:
     if item.name == genai.DETAILS and type(body) is dict:
         item.said.more.update(body)
     conventions.read(item)
+    event = coding_agents.event_of(item.name, origin.scope_name, item.said)
+    if event is not None:
+        coding_agents.read(event, item.said)
     item.begin()
-    own = _own(item)
+    own = _own(item, event)
     judgements.feedback(item)
     gaps.gaps(item, (record.dropped_attributes_count + origin.dropped,))
     own.raw += _raw(item, record, body)
@@ -52,7 +55,7 @@ def _item(origin: Origin, record: LogRecord, wire: bytes) -> Item:
     return Item(origin, said, name, "log", log_record_id(digest), f"otlp-log\n{digest}", trace, parent, time)
 
 
-def _own(item: Item) -> Draft:
+def _own(item: Item, event: coding_agents.Event | None) -> Draft:
     said = item.said
     told = direct.kind_said(said.attributes, item.name)
     own: Draft | None
@@ -70,6 +73,8 @@ def _own(item: Item) -> Draft:
     elif item.name == genai.GUARDRAIL_RESULT:
         own = item.draft("policy_decision")
         judgements.judge(said, own)
+    elif event is not None:
+        own = told_in_logs.own(item, event)
     else:
         own = errors.exception_of_log(item) or _plain(item)
     direct.apply(own, said, said.used)

@@ -85,7 +85,7 @@ class Said:
         for name in names:
             value = self.get(name)
             if value is not None and value != "":
-                self._use(name)
+                self.use(name)
                 if type(value) is MessageEvents:
                     value = value.take(self.used)
                 found = content(pointer, value, as_json=as_json)
@@ -99,7 +99,8 @@ class Said:
         name = DIRECT + member
         return any(said == name or said.startswith(name + ".") for said in self.direct)
 
-    def _use(self, name: str) -> None:
+    def use(self, name: str) -> None:
+        """Count the name as used, and what it is made of."""
         self.used.add(name)
         if name not in self.attributes:
             self.used.update(self.behind.get(name, ()))
