@@ -14,6 +14,7 @@ Buffer = bytes | bytearray | memoryview
 
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
 _VARINT_BYTES_MAX = 10
+_SHORT = tuple(bytes((value,)) for value in range(0x80))
 
 
 class Malformed(ValueError):  # noqa: N818 - says what the bytes are
@@ -52,6 +53,10 @@ def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, 
 
 def varint(value: int) -> bytes:
     """The value, not negative, as a varint."""
+    if value < 0x80:
+        return _SHORT[value]
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

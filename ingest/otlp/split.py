@@ -1,7 +1,9 @@
 """A request cut into the parts that become Kafka records: by tenant, run and trace, each below a size. Pure.
 
 A part is made of the sender's own bytes, framed anew: nothing is written again, so what a field of a newer version
-holds is in it too. A record is looked at only for its ids and its run.
+holds is in it too. A record is looked at only for its ids and its run. A body of usual size is parsed as a whole, once,
+and the places of its records are found as bounds.py says; where that fails, it is cut field by field, and parsed in
+chunks, with the same result.
 
 Guarantees: each part is a request that parses, except for what is marked oversized or broken; records of one run keep
 their order; a record is in exactly one part, or is counted as lost. Memory is bounded by the body and PARTS_MAX,
@@ -14,13 +16,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise, repeat
 from operator import itemgetter
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
 from ingest.errors import Refused
+from ingest.otlp.bounds import bounds_of, framed
 from ingest.otlp.forms import FORMS, Form, Signal
 from ingest.otlp.framing import Malformed, delimited, fields
 from ingest.otlp.wire import PARTS_MAX
@@ -29,7 +32,8 @@ from schemas.values import is_run_id
 RECORD_BYTES_MAX: Final = 900_000
 LOST_ABOVE_BYTES: Final = 15 * 1024 * 1024  # topics take 16 MiB
 OUT_BYTES_MAX: Final = 128 * 1024 * 1024  # resources stand again in each part: small ones many times, or few large ones
-CHUNK_BYTES: Final = 512 * 1024  # parsed at a time, which takes thirty times as much at the worst
+WHOLE_BYTES_MAX: Final = 1024 * 1024  # of a body that is parsed at once, which takes thirty times as much at the worst
+CHUNK_BYTES: Final = 512 * 1024  # parsed at a time of a larger one
 FRAME_BYTES: Final = 32  # at most, around the records of a scope
 STEPS_MAX: Final = 4_000_000  # of some microseconds each: seconds, where the fields of 64 MiB could be 32 million
 _RESOURCE_STEPS: Final = 8  # what is done beyond looking at the field that it is
@@ -71,7 +75,7 @@ class Split:
     bad_id: int = 0
     lost: int = 0
     out_bytes: int = 0  # of all parts
-    _body: bytes | bytearray = b""
+    _view: memoryview = field(default_factory=lambda: memoryview(b""))
     _scopes: list[_Scope] = field(default_factory=list)
     _groups: dict[tuple[int, bytes | None, bytes], _Group] = field(default_factory=dict)
     _alone: list[tuple[int, int, int, bytes | None, bool]] = field(default_factory=list)
@@ -106,19 +110,20 @@ class Split:
 
     def _framed(self, pieces: list[tuple[int, int, int]]) -> bytes:
         """A request of these records, given as scope, from, to; those of one scope that follow each other as one."""
-        body = memoryview(self._body)
         out: list[bytes | memoryview] = []
         for number, group in groupby(pieces, key=itemgetter(0)):
-            scope = self._scopes[number]
-            slices = [body[start:end] for _, start, end in group]
-            size = scope.own_bytes + sum(map(len, slices))
-            head = delimited(2, size)
-            out.append(delimited(1, scope.resource_bytes + len(head) + size))
-            out += [body[start:end] for start, end in scope.resource]
-            out.append(head)
-            out += [body[start:end] for start, end in scope.own]
-            out += slices
+            self._frame(self._scopes[number], [self._view[start:end] for _, start, end in group], out)
         return b"".join(out)
+
+    def _frame(self, scope: _Scope, records: list[memoryview], out: list[bytes | memoryview]) -> None:
+        body = self._view
+        size = scope.own_bytes + sum(map(len, records))
+        head = delimited(2, size)
+        out.append(delimited(1, scope.resource_bytes + len(head) + size))
+        out += [body[start:end] for start, end in scope.resource]
+        out.append(head)
+        out += [body[start:end] for start, end in scope.own]
+        out += records
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,22 +149,33 @@ class _Group:
 
 
 def split(
-    signal: Signal, body: bytes | bytearray, record_bytes_max: int = RECORD_BYTES_MAX, steps_max: int = STEPS_MAX
+    signal: Signal,
+    body: bytes | bytearray,
+    record_bytes_max: int = RECORD_BYTES_MAX,
+    steps_max: int = STEPS_MAX,
+    whole_bytes_max: int = WHOLE_BYTES_MAX,
 ) -> Split:
     """The parts of a request in protobuf. `steps_max`: how much work it may be, a field at least a step.
+    `whole_bytes_max`: of a body that is parsed at once; how it is makes no difference to what comes out.
 
     Raises Refused: not_otlp, too_large.
     """
     form = FORMS[signal]
     try:
-        return _Splitting(form, signal, body, record_bytes_max, steps_max).run()
+        return _Splitting(form, signal, body, record_bytes_max, steps_max, whole_bytes_max).run()
     except (Malformed, DecodeError) as error:
         raise Refused("not_otlp", f"the body is not an {form.request.DESCRIPTOR.name} in protobuf") from error
 
 
 class _Splitting:
     def __init__(
-        self, form: Form, signal: Signal, body: bytes | bytearray, record_bytes_max: int, steps_max: int
+        self,
+        form: Form,
+        signal: Signal,
+        body: bytes | bytearray,
+        record_bytes_max: int,
+        steps_max: int,
+        whole_bytes_max: int,
     ) -> None:
         self._form = form
         self._spans = signal == "spans"
@@ -169,24 +185,38 @@ class _Splitting:
         self._left = PARTS_MAX
         self._steps_max = steps_max
         self._steps = steps_max  # left
+        self._whole_bytes_max = whole_bytes_max
         self._own_reads: bool | None = None  # whether the fields of the scope in hand parse; None: not known
         self._names: dict[str | None, int] = {}
-        self._split = Split(_body=body)
+        self._split = Split(_view=self._view)
 
     def run(self) -> Split:
         split = self._split
         known = not self._body
+        read = self._read_whole()
         for tag, _, start, end in fields(self._body, 0, len(self._body)):
             self._step(1)
             if tag == _RESOURCES:
                 known = True
                 self._count()
-                self._resource(start, end)
+                self._resource(start, end, *next(read))
         if not known:
             raise Malformed("nothing in it is a request's")
         if split.records and split.broken == split.records:
             raise Malformed("no record of it can be read")
         return split
+
+    def _read_whole(self) -> Iterator[tuple[Any, Any]]:
+        """Each resource's message and its frame, of a body that is parsed at once; else None, without end."""
+        if len(self._body) > self._whole_bytes_max:
+            return repeat((None, None))
+        body: Any = self._body  # the parser takes a bytearray as it is; its types don't say so
+        frame = framed(body)
+        try:
+            read = self._form.request.FromString(body)
+        except DecodeError:
+            return repeat((None, None))
+        return zip(getattr(read, self._form.resources), frame.resources, strict=True)
 
     def _count(self, more: int = 1) -> None:
         self._left -= more
@@ -198,7 +228,8 @@ class _Splitting:
         if self._steps < 0:
             raise Refused("too_large", f"too many small fields: more than {self._steps_max:,} steps to cut it up")
 
-    def _resource(self, start: int, end: int) -> None:
+    def _resource(self, start: int, end: int, read: Any, frame: Any) -> None:
+        """Add what a resource holds. `read`, `frame`: its message and its frame; None where it is not parsed yet."""
         self._step(_RESOURCE_STEPS)
         own: list[_Piece] = []
         scopes: list[_Piece] = []
@@ -211,7 +242,7 @@ class _Splitting:
                 own.append((begin, stop))
         own, own_bytes = _joined(own)
         try:
-            tenant, run = self._said(own, own_bytes)
+            tenant, run = self._said(own, own_bytes, read)
         except DecodeError:  # another process's resource may stand beside it: its own records only are broken
             before = self._split.records
             for scope_start, scope_end in scopes:
@@ -220,8 +251,10 @@ class _Splitting:
                 raise  # nothing of it would be on record
             return
         named = self._names.setdefault(tenant, len(self._names))
-        for scope_start, scope_end in scopes:
-            self._scope(scope_start, scope_end, own, own_bytes, named, tenant, run)
+        read_scopes = repeat(None) if read is None else getattr(read, self._form.scopes)
+        frames = repeat(None) if frame is None else frame.scopes
+        for (scope_start, scope_end), *of_scope in zip(scopes, read_scopes, frames, strict=False):
+            self._scope(scope_start, scope_end, own, own_bytes, named, tenant, run, *of_scope)
 
     def _broken_scope(self, start: int, end: int, resource: list[_Piece], resource_bytes: int) -> None:
         """Each record alone, with the resource that can't be read."""
@@ -238,13 +271,15 @@ class _Splitting:
             self._split.broken += 1
             self._add_alone(len(self._split._scopes) - 1, record, None, False, size)
 
-    def _said(self, own: list[_Piece], own_bytes: int) -> tuple[str | None, bytes | None]:
+    def _said(self, own: list[_Piece], own_bytes: int, read: Any) -> tuple[str | None, bytes | None]:
         """The tenant and the run that a resource names. One that fits no part says nothing: it is not parsed."""
         if own_bytes > self._max:
             return None, None
-        pieces = [self._view[a:b] for a, b in own]
-        request: Any = self._form.request.FromString(b"".join((delimited(1, own_bytes), *pieces)))
-        attributes = getattr(request, self._form.resources)[0].resource.attributes
+        if read is None:
+            pieces = [self._view[a:b] for a, b in own]
+            request: Any = self._form.request.FromString(b"".join((delimited(1, own_bytes), *pieces)))
+            read = getattr(request, self._form.resources)[0]
+        attributes = read.resource.attributes
         self._step(len(attributes) // _ATTRIBUTES_A_STEP)
         return _text(attributes, TENANT), _run(attributes)
 
@@ -257,14 +292,45 @@ class _Splitting:
         named: int,
         tenant: str | None,
         run: bytes | None,
+        read: Any,
+        frame: Any,
     ) -> None:
-        own, records = self._parted(start, end)
+        found = None if frame is None else bounds_of(frame, self._body, start, end)
+        records: list[_Piece] = []
+        if found is None:
+            own, records = self._parted(start, end)
+        else:
+            own = found.own
+            self._step(_SCOPE_STEPS + len(own) + len(found.places))
+            self._count(len(found.places) - 1)
         own, own_bytes = _joined(own)
         self._own_reads = None
         scope = _Scope(resource, resource_bytes, own, own_bytes, named, tenant, run)
         self._split._scopes.append(scope)
-        self._split.records += len(records)
         around = resource_bytes + own_bytes + FRAME_BYTES
+        if found is not None and around + found.widest <= self._max:
+            self._split.records += len(found.places) - 1
+            self._add_read(scope, found.places, getattr(read, self._form.records), around)
+            return
+        if found is not None:
+            records = list(pairwise(found.places))
+        self._split.records += len(records)
+        if read is None:
+            self._add_unread(scope, records, around)
+            return
+        small: list[_Piece] = []
+        messages: list[Any] = []
+        for record, message in zip(records, getattr(read, self._form.records), strict=True):
+            size = around + record[1] - record[0]
+            if size > self._max:
+                self._add_oversized(record, size)
+            else:
+                small.append(record)
+                messages.append(message)
+        self._add_pieces(scope, small, messages, around)
+
+    def _add_unread(self, scope: _Scope, records: list[_Piece], around: int) -> None:
+        """Add records that are not parsed yet, in chunks."""
         chunk: list[_Piece] = []
         chunk_bytes = 0
         for record in records:
@@ -311,13 +377,13 @@ class _Splitting:
         try:
             if self._own_reads is False:
                 raise DecodeError
-            self._add_read(scope, chunk, self._read(scope.own, scope.own_bytes, joined, size), around)
+            self._add_pieces(scope, chunk, self._read(scope.own, scope.own_bytes, joined, size), around)
             return
         except DecodeError:
             messages = self._read_each(scope, chunk)
         read = [record for record, message in zip(chunk, messages, strict=True) if message is not None]
         if read:
-            self._add_read(scope, read, [message for message in messages if message is not None], around)
+            self._add_pieces(scope, read, [message for message in messages if message is not None], around)
         for record, message in zip(chunk, messages, strict=True):
             if message is None:
                 self._split.broken += 1
@@ -341,27 +407,36 @@ class _Splitting:
         except DecodeError:
             return None
 
-    def _add_read(self, scope: _Scope, chunk: list[_Piece], messages: Any, around: int) -> None:
-        """Add records that were read: those that follow each other and are of one run and trace together."""
+    def _add_pieces(self, scope: _Scope, records: list[_Piece], messages: Any, around: int) -> None:
+        """Add records that were read; those that follow each other together."""
+        first = 0
+        for last in range(1, len(records) + 1):
+            if last == len(records) or records[last][0] != records[last - 1][1]:
+                bounds = [start for start, _ in records[first:last]]
+                bounds.append(records[last - 1][1])
+                self._add_read(scope, bounds, messages[first:last], around)
+                first = last
+
+    def _add_read(self, scope: _Scope, bounds: list[int], messages: Any, around: int) -> None:
+        """Add records that were read and follow each other: those of one run and trace together."""
         number = len(self._split._scopes) - 1
+        messages = list(messages)  # of a list of protobuf's, each would be made anew each time
         traces: list[bytes] = [message.trace_id for message in messages]
         if self._spans:
             self._check_ids(traces, [message.span_id for message in messages])
-        runs: list[bytes | None] | None = None
-        if self._body.find(_RUN_BYTES, chunk[0][0], chunk[-1][1]) >= 0:
-            self._step(sum(len(message.attributes) for message in messages) // _ATTRIBUTES_A_STEP)
-            runs = [_run(message.attributes) for message in messages]
         first = 0
-        for last in range(1, len(chunk) + 1):
-            if (
-                last == len(chunk)
-                or traces[last] != traces[first]
-                or chunk[last][0] != chunk[last - 1][1]
-                or (runs is not None and runs[last] != runs[first])
-            ):
-                run = scope.run if runs is None or runs[first] is None else runs[first]
-                self._add_all(number, scope.named, run, traces[first], chunk[first:last], around)
+        if self._body.find(_RUN_BYTES, bounds[0], bounds[-1]) < 0:
+            for trace, same in groupby(traces):
+                last = first + len(list(same))
+                self._add_all(number, scope.named, scope.run, trace, bounds[first : last + 1], around)
                 first = last
+            return
+        self._step(sum(len(message.attributes) for message in messages) // _ATTRIBUTES_A_STEP)
+        runs = [_run(message.attributes) for message in messages]
+        for (trace, run), same_run in groupby(zip(traces, runs, strict=True)):
+            last = first + len(list(same_run))
+            self._add_all(number, scope.named, run or scope.run, trace, bounds[first : last + 1], around)
+            first = last
 
     def _read(self, own: list[_Piece], own_bytes: int, records: list[_Piece], size: int) -> Any:
         """The messages of records, parsed where they stand in a request: as deep as the consumer will."""
@@ -379,7 +454,7 @@ class _Splitting:
         self._split.bad_id += len(spans) - good
 
     def _add_all(
-        self, number: int, named: int, run: bytes | None, trace: bytes, records: list[_Piece], around: int
+        self, number: int, named: int, run: bytes | None, trace: bytes, bounds: list[int], around: int
     ) -> None:
         """Add records that follow each other to the group they are of, in as many parts as their size takes."""
         key = run or (trace.hex().encode() if _is_id(trace, 16) else None)
@@ -388,11 +463,11 @@ class _Splitting:
         group = groups.get((named, key, trace))
         if group is None:
             group = groups[(named, key, trace)] = _Group()
-        start, end = records[0][0], records[-1][1]
+        start, end = bounds[0], bounds[-1]
         if around + end - start <= self._max:
-            self._add(group, number, (start, end), len(records), around)
+            self._add(group, number, (start, end), len(bounds) - 1, around)
         else:
-            for record in records:
+            for record in pairwise(bounds):
                 self._add(group, number, record, 1, around)
 
     def _add(self, group: _Group, number: int, piece: _Piece, count: int, around: int) -> None:

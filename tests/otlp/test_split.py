@@ -278,6 +278,65 @@ def test_every_record_is_in_exactly_one_part(told: Sequence[tuple[bytes, str | N
     assert cut.out_bytes >= sum(len(part.value) for part in found)
 
 
+def _wire(number: int, payload: bytes, long: bool = False) -> bytes:
+    """A field; `long`: its length in more bytes than it needs."""
+    head = bytes((number << 3 | 2, len(payload) & 0x7F | 0x80, len(payload) >> 7 | 0x80, 0))
+    return head + payload if long and len(payload) < 1 << 14 else delimited(number, len(payload)) + payload
+
+
+_attribute = st.builds(
+    lambda key, value: _wire(1, key) + _wire(2, _wire(1, value)),
+    st.sampled_from([b"tallystick.run_id", b"tallystick.tenant", b"text"]),
+    st.sampled_from([b"r1", b"r2", b"no run", b"x" * 300, b"\xff"]),
+)
+
+
+_own_field = st.one_of(
+    st.builds(_wire, st.sampled_from([1, 3]), st.sampled_from([b"", _wire(1, b"name"), b"\xff"]), st.booleans()),
+    st.just(_wire(13, b"new")),
+    st.just(b"\x20\x07"),
+)
+_span = st.builds(
+    lambda trace, ids, attributes, again: b"".join((_wire(1, trace), ids, *(_wire(9, a) for a in attributes), again)),
+    st.sampled_from([A, B, b"", bytes(16)]),
+    st.sampled_from([_wire(2, b"12345678"), _wire(2, bytes(8)), b"", _wire(5, b"\xff")]),
+    st.lists(_attribute, max_size=4),
+    st.sampled_from([b"", b"", _wire(1, B)]),  # a trace that is said twice is the last one
+)
+
+
+def _of(number: int, inner: st.SearchStrategy[bytes], own: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """A message of fields of that number, and others between them, mostly before."""
+    fields_of = st.lists(st.builds(_wire, st.just(number), inner, st.sampled_from([False] * 9 + [True])), max_size=6)
+    return st.builds(
+        lambda first, fields, then: b"".join((*first, *fields[:3], *then, *fields[3:])),
+        st.lists(own, max_size=2),
+        fields_of,
+        st.lists(own, max_size=1),
+    )
+
+
+_resource_field = st.builds(
+    lambda attributes: _wire(1, b"".join(_wire(1, one) for one in attributes)), st.lists(_attribute, max_size=2)
+)
+_request = _of(1, _of(2, _of(2, _span, _own_field), _resource_field | _own_field), st.just(_wire(7, b"new")))
+
+
+@settings(deadline=None, max_examples=300)
+@given(_request, st.integers(150, 2_000))
+def test_parsed_at_once_or_in_chunks_makes_no_difference(body: bytes, limit: int) -> None:
+    assert _cut(body, limit, 0) == _cut(body, limit, len(body))
+
+
+def _cut(body: bytes, limit: int, whole_bytes_max: int) -> Any:
+    try:
+        cut = split("spans", body, limit, whole_bytes_max=whole_bytes_max)
+    except Refused as refused:
+        return refused.code
+    counts = (cut.records, cut.too_large, cut.broken, cut.bad_id, cut.lost, cut.out_bytes)
+    return counts, list(cut.parts())
+
+
 def _told_bytes(value: bytes) -> list[str]:
     return _told(ExportTraceServiceRequest.FromString(value))
 
