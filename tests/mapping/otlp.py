@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from ingest.otlp.mapping import Mapped, map_request, precedence
 from ingest.otlp.mapping.classify import SOURCES
+from ingest.otlp.mapping.conventions.coding_agents import EVENTS
+from ingest.otlp.mapping.conventions.dialects import DIALECTS
 from ingest.otlp.mapping.conventions.flattened import LISTS
 from schemas.event import Draft, Event
 from schemas.kinds import KINDS
@@ -158,6 +161,9 @@ KNOWN = sorted(
     | {"exception.type", "exception.message", "pydantic_ai.output.retry.cause", "pydantic_ai.output.retry.attempt"}
     | {f"tallystick.data.{member}" for kind in ("tool_call", "approval_decision", "outcome", "policy_decision")
        for member in KINDS[kind].members}
+    | {name for dialect in DIALECTS for name in (*dialect.marks, *dialect.names, *dialect.members)}
+    | {name for event in EVENTS.values() for name in (*event.names, *chain(*event.sums.values()))}
+    | {"decision", "source", "success", "duration_ms", "haystack.tool.error", "langfuse.observation.level"}
     | {"tallystick.data.effect.amount", "tallystick.data.effect.system", "tallystick.work_item.id"}
 )  # fmt: skip
 _WORDS = sorted(
@@ -238,7 +244,7 @@ times = st.sampled_from([0, 1, START, END, 2**64 - 1]) | st.integers(0, 2**64 - 
 event_names = st.sampled_from(
     ["exception", "gen_ai.choice", "gen_ai.tool.message", "gen_ai.user.message", "gen_ai.evaluation.result", "x", "",
      "gen_ai.client.inference.operation.details", "tallystick.outcome", "gen_ai.guardrail.result",
-     "First Token Stream Event", "tallystick.intake"]
+     "First Token Stream Event", "tallystick.intake", *EVENTS]
 )  # fmt: skip
 
 

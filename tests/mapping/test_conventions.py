@@ -785,7 +785,16 @@ def test_a_count_of_another_form_goes_to_raw_and_the_next_name_counts(wrong: Any
 
 
 @pytest.mark.parametrize(
-    "framework", ["langchain", "strands-agents", "autogen", "microsoft.agent_framework", "Langchain", "crewai"]
+    "framework",
+    [
+        "langchain",
+        "strands-agents",
+        "autogen",
+        "microsoft.agent_framework",
+        "Langchain",
+        "OpenAI Agents",
+        "llama-index",
+    ],
 )
 def test_a_framework_is_no_provider(framework: str) -> None:
     (own,) = events_of(

@@ -447,6 +447,53 @@ CASES = [
         for word, decision in (("approved", "approve"), ("Rejected", "reject"), ("needs_work", None))
     ),
     Case(
+        "LiteLLM, a request that its proxy priced",
+        "litellm_request",
+        {
+            "llm.request.type": "acompletion",
+            "gen_ai.system": "hosted_vllm",
+            "gen_ai.request.model": "qwen",
+            "gen_ai.usage.input_tokens": 36,
+            "gen_ai.usage.output_tokens": 48,
+            "gen_ai.cost.total_cost": 0.25,
+            "metadata.user_api_key_user_id": "ann",
+        },
+        "model_call",
+        {
+            "provider": "hosted_vllm",
+            "operation": "completion",
+            "input_tokens": 36,
+            "cost_claimed": {"amount": "0.25", "currency": "USD"},
+        },
+        principal="ann",
+    ),
+    Case(
+        "Mastra, an agent",
+        "invoke_agent helper",
+        {
+            "mastra.span.type": "agent_run",
+            "gen_ai.agent.name": "helper",
+            "mastra.agent_run.input": '[{"role":"user"}]',
+            "mastra.agent_run.output": '{"text":"4"}',
+            "mastra.metadata.userId": "ann",
+            "mastra.metadata.threadId": "t-1",
+        },
+        "run_finished",
+        {"status": "success", "session": "t-1"},
+        {"/output": b'{"text":"4"}'},
+        parent=None,
+        agent="helper",
+        principal="ann",
+    ),
+    Case(
+        "Mastra, a tool",
+        "execute_tool pay",
+        {"mastra.span.type": "mcp_tool_call", "gen_ai.tool.name": "pay", "mastra.mcp_tool_call.input": '{"a":1}'},
+        "tool_call",
+        {"tool": "pay"},
+        {"/input": b'{"a":1}'},
+    ),
+    Case(
         "AG2, code that was run",
         "execute_code coder",
         {

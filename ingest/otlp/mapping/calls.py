@@ -15,7 +15,7 @@ from schemas.event import Draft
 
 DOCUMENTS_MAX: Final = 1024
 # Told in US dollars.
-_USD: Final = frozenset({"operation.cost", "llm.cost.total", "gen_ai.usage.total_cost", "gen_ai.usage.cost"})
+_USD: Final = frozenset(names.COST) - {"gen_ai.usage.cost.amount"}
 # Of the conventions that name tools and retrievers by their spans alone.
 _NAMED_BY_SPAN: Final = (
     "openinference.span.kind",

@@ -126,7 +126,19 @@ SOURCES: Final[tuple[Source, ...]] = (
     ),
     Source(
         "llm.request.type",
-        {"chat": "model_call", "completion": "model_call", "embedding": "model_call", "rerank": "retrieval"},
+        {
+            "chat": "model_call",
+            "completion": "model_call",
+            "acompletion": "model_call",
+            "text_completion": "model_call",
+            "atext_completion": "model_call",
+            "responses": "model_call",
+            "aresponses": "model_call",
+            "embedding": "model_call",
+            "aembedding": "model_call",
+            "rerank": "retrieval",
+            "arerank": "retrieval",
+        },
     ),
     Source(
         "traceloop.span.kind",
@@ -186,6 +198,18 @@ SOURCES: Final[tuple[Source, ...]] = (
             "CHAIN": "structure",
             "PARSER": "structure",
             "TASK": "structure",
+        },
+    ),
+    Source(
+        "mastra.span.type",
+        {
+            "model_generation": "model_call",
+            "tool_call": "tool_call",
+            "mcp_tool_call": "tool_call",
+            "agent_run": "agent",
+            "workflow_run": "workflow",
+            "workflow_step": "structure",
+            "processor_run": "structure",
         },
     ),
     Source(

@@ -27,36 +27,48 @@ _DIGITS = re.compile(r"[0-9]{1,16}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _JSON_BEGINS: Final = frozenset('{["-0123456789tfn')
-# Names that frameworks put where a provider belongs (rule 8), in lower case.
+# Names that frameworks put where a provider belongs (rule 8), in lower case and without what some write between words.
 FRAMEWORKS: Final = frozenset(
     {
-        "agent_framework",
         "ag2",
+        "agentframework",
+        "agentscope",
         "agno",
+        "aisdk",
         "autogen",
+        "autogenagentchat",
+        "browseruse",
+        "camel",
         "crewai",
         "dspy",
-        "gcp.vertex.agent",
-        "google_adk",
+        "gcpvertexagent",
+        "googleadk",
         "haystack",
         "langchain",
+        "langchain4j",
+        "langchaincore",
         "langgraph",
-        "llama_index",
+        "letta",
+        "litellm",
         "llamaindex",
+        "mastra",
         "mcp",
-        "microsoft.agent_framework",
-        "openai_agents",
-        "pydantic-ai",
-        "pydantic_ai",
-        "semantic_kernel",
+        "mem0",
+        "microsoftagentframework",
+        "openaiagents",
+        "phidata",
+        "pydanticai",
+        "semantickernel",
         "smolagents",
-        "spring_ai",
+        "springai",
         "strands",
-        "strands-agents",
+        "strandsagents",
         "traceloop",
         "vercel",
+        "vercelaisdk",
     }
 )
+_BETWEEN_WORDS: Final = str.maketrans("", "", "-_. ")
 
 
 class Json(bytes):
@@ -99,7 +111,7 @@ def service(value: Any) -> str | None:
 def provider(value: Any) -> str | None:
     """A provider's name, which a framework's isn't."""
     found = name(value)
-    return None if found is None or found.lower() in FRAMEWORKS else found
+    return None if found is None or found.lower().translate(_BETWEEN_WORDS) in FRAMEWORKS else found
 
 
 def step(value: Any) -> str | int | None:

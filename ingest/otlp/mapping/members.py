@@ -50,6 +50,8 @@ OPERATIONS: Final[dict[str, str]] = {
     "text_completion": "completion",
     "text.completions": "completion",
     "completion": "completion",
+    "acompletion": "completion",
+    "aembedding": "embedding",
     "embeddings": "embedding",
     "embedding": "embedding",
     "EMBEDDING": "embedding",

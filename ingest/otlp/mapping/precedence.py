@@ -66,6 +66,8 @@ PRINCIPAL: Final[Names] = (
     "gen_ai.user",
     "gen_ai.request.user",
     "crewai.principal.id",
+    "metadata.user_api_key_end_user_id",
+    "metadata.user_api_key_user_id",
     "traceloop.association.properties.userId",
     "ai.telemetry.metadata.user_id",
     "user.account_uuid",
@@ -195,6 +197,8 @@ COST: Final[Names] = (
     "llm.cost.total",
     "gen_ai.usage.total_cost",
     "gen_ai.usage.cost",
+    "gen_ai.cost.total_cost",
+    "litellm.cost.total",
 )
 COST_CURRENCY: Final[Names] = ("gen_ai.usage.cost.currency", "gen_ai.usage.cost.unit")
 FINISH_REASON: Final[Names] = (

@@ -90,6 +90,23 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
         },
     ),
     Dialect(
+        "Mastra",
+        ("mastra.span.type",),
+        {
+            "mastra.agent_run.input": _INPUT,
+            "mastra.agent_run.output": _OUTPUT,
+            "mastra.workflow_run.input": _INPUT,
+            "mastra.workflow_run.output": _OUTPUT,
+            "mastra.tool_call.input": _INPUT,
+            "mastra.tool_call.output": _OUTPUT,
+            "mastra.mcp_tool_call.input": _INPUT,
+            "mastra.mcp_tool_call.output": _OUTPUT,
+            "mastra.metadata.userId": "user.id",
+            "mastra.metadata.sessionId": "session.id",
+            "mastra.metadata.threadId": "metadata.thread_id",
+        },
+    ),
+    Dialect(
         "Spring AI",
         ("spring.ai.kind",),
         {
