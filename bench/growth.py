@@ -13,6 +13,7 @@ async def measure(size: str) -> Result:
     """Preload and drain a tenth at a time, so that the topic's own length plays no part."""
     stretch = EVENTS[size] // STRETCHES
     rates: list[float] = []
+    cpu_us: list[float] = []
     peak = 0.0
     async with staged(TENANTS) as stage:
         for n in range(STRETCHES):
@@ -21,6 +22,7 @@ async def measure(size: str) -> Result:
             if done["records"] != stretch:
                 raise SystemExit(f"growth: expected {stretch} records, got {done}")
             rates.append(stretch / done["seconds"])
+            cpu_us.append(done["cpu_seconds"] / stretch * 1e6)
             peak = max(peak, done["peak_memory_mb"])
     return Result(
         name="growth",
@@ -30,5 +32,8 @@ async def measure(size: str) -> Result:
         ratio=rates[-1] / rates[0],
         peak_memory_mb=peak,
         settings={"events": stretch * STRETCHES, "stretch": stretch, "runs": RUNS, "tenants": TENANTS},
-        more={"rates": [round(rate) for rate in rates]},
+        more={
+            "rates": [round(rate) for rate in rates],
+            "cpu_us_per_event": [round(each, 1) for each in cpu_us],
+        },
     )
