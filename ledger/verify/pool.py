@@ -35,7 +35,7 @@ from ledger.verify.ranges import Ranges
 from ledger.verify.spool import Spool
 from ledger.verify.work import Job, RangeResult, Session, check_range
 
-QUEUED = 2  # ranges per helper: one in work, one waiting
+QUEUED = 2  # shares of ranges per helper: one in work, one waiting
 ROLE = "tally_auditor"
 # A range is read along its table's key, and begins to arrive at once. The planner would have it sorted, on disk and by
 # parallel workers of its own: that costs the cores four times what the reading does.
@@ -124,16 +124,17 @@ class Pool:
         session = self._session
         held: dict[str, dict[int, RangeResult]] = {}  # by log, those that came before their turn
         next_number: dict[str, int] = {}
-        async for result in self._spread(_work, partial(check_range, session), ranges.take, QUEUED):
-            log = result.job.log
-            waiting, number = held.setdefault(log, {}), next_number.get(log, 0)
-            waiting[result.job.number] = result
-            while number in waiting:
-                turn = waiting.pop(number)
-                number += 1
-                ranges.use(turn.job)
-                yield turn
-            next_number[log] = number
+        async for results in self._spread(_work, partial(_check, session), ranges.take, QUEUED):
+            for result in results:
+                log = result.job.log
+                waiting, number = held.setdefault(log, {}), next_number.get(log, 0)
+                waiting[result.job.number] = result
+                while number in waiting:
+                    turn = waiting.pop(number)
+                    number += 1
+                    ranges.use(turn.job)
+                    yield turn
+                next_number[log] = number
         session.spool.flush()
 
     async def apply(self, function: Callable[[A], T], arguments: Sequence[A]) -> AsyncIterator[tuple[int, T]]:
@@ -199,6 +200,10 @@ class Pool:
         return asyncio.get_running_loop().run_in_executor(self._helpers[worker - 1], function, argument)
 
 
+async def _check(session: Session, jobs: list[Job]) -> list[RangeResult]:
+    return [await check_range(session, job) for job in jobs]
+
+
 def _placed(function: Callable[[A], T], placed: tuple[int, A]) -> tuple[int, T]:
     place, argument = placed
     return place, function(argument)
@@ -228,11 +233,11 @@ def _begin(setup: Setup) -> None:
     _session = _runner.run(open_session(setup))
 
 
-def _work(job: Job) -> RangeResult:
+def _work(jobs: list[Job]) -> list[RangeResult]:
     runner, session = _mine()
-    result = runner.run(check_range(session, job))
+    results = runner.run(_check(session, jobs))
     session.spool.flush()
-    return result
+    return results
 
 
 def _ready() -> None:

@@ -14,6 +14,18 @@ from ledger.verify.ranges import AHEAD, RANGE_ENTRIES_MIN, Ranges
 from ledger.verify.work import RANGE_ENTRIES, Job
 
 
+def taken(ranges: Ranges, workers: list[int]) -> list[Job]:
+    """All that is left, as these processes in turn take it."""
+    found: list[Job] = []
+    turns = 0
+    while (jobs := ranges.take(workers[turns % len(workers)])) is not None:
+        turns += 1
+        found += jobs
+        for job in jobs:
+            ranges.use(job)
+    return found
+
+
 def planned(name: str, span: int, tiles_marked: int = 0) -> LogPlan:
     row = LogRow(name, 0, "tenant", name, 0, span, EMPTY_ROOT)
     return LogPlan(row, span, min(tiles_marked * TILE_WIDTH, span // TILE_WIDTH * TILE_WIDTH))
@@ -33,12 +45,13 @@ def test_ranges_cover_each_log_once_and_in_order(logs: list[tuple[int, int]], wo
     used = dict.fromkeys(plans, 0)
     out: list[Job] = []
     while not ranges.ended or out:
-        job = ranges.take(rng.randrange(workers))
-        if job is not None:
+        jobs = ranges.take(rng.randrange(workers))
+        assert jobs != []
+        for job in jobs or []:
             given_out[job.log].append(job)
             out.append(job)
             assert len(given_out[job.log]) - used[job.log] <= AHEAD * workers
-        if job is None or rng.random() < 0.5:
+        if jobs is None or rng.random() < 0.5:
             assert out, "nothing is given out and nothing is at work"
             job = out.pop(rng.randrange(len(out)))
             back[job.log].add(job.number)
@@ -60,24 +73,27 @@ def test_processes_keep_to_their_logs_and_share_the_last() -> None:
     ranges = Ranges([planned("small", 300), planned("one", 40_000), planned("two", 40_000)], 2)
     theirs = ranges.take(1)
     assert theirs is not None
-    mine = []
-    while (job := ranges.take(0)) is not None:
-        ranges.use(job)
-        mine.append(job.log)
-    assert theirs.log == "one"
-    assert list(dict.fromkeys(mine)) == ["two", "small", "one"]
+    assert {job.log for job in theirs} == {"one"}
+    assert list(dict.fromkeys(job.log for job in taken(ranges, [0]))) == ["two", "small", "one"]
+
+
+def test_small_logs_are_given_out_together() -> None:
+    ranges = Ranges([planned(f"log-{at:02}", 300) for at in range(60)], 2)
+    first, second = ranges.take(0), ranges.take(1)
+    assert first is not None
+    assert second is not None
+    logs = [{job.log for job in jobs} for jobs in (first, second)]
+    assert min(map(len, logs)) > 1
+    assert not logs[0] & logs[1]
+    assert all(len(jobs) == 2 * len(named) for jobs, named in zip((first, second), logs, strict=True))
 
 
 def test_ranges_get_smaller_towards_the_end_where_processes_share_them() -> None:
     def sizes(workers: int) -> list[int]:
         ranges = Ranges([planned("log", 100_000)], workers)
-        found = []
-        while (job := ranges.take(len(found) % workers)) is not None:
-            ranges.use(job)
-            found.append(job.end - job.first)
-        return found
+        return [job.end - job.first for job in taken(ranges, list(range(workers))) if not job.beyond]
 
-    assert sizes(1) == [RANGE_ENTRIES] * 6 + [100_000 % RANGE_ENTRIES, 0]
-    *shared, _, beyond = sizes(2)
+    assert sizes(1) == [RANGE_ENTRIES] * 6 + [100_000 % RANGE_ENTRIES]
+    *shared, _ = sizes(2)
     assert shared == sorted(shared, reverse=True)
-    assert (shared[-1], beyond) == (RANGE_ENTRIES_MIN, 0)
+    assert shared[-1] == RANGE_ENTRIES_MIN
