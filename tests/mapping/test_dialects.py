@@ -535,6 +535,32 @@ def test_a_failure_that_only_an_attribute_says_is_an_error_with_its_message() ->
     assert content_of(error, "/message") == b"no such account"
 
 
+def test_a_guard_that_failed_itself_is_an_error() -> None:
+    told = {
+        "gen_ai.operation.name": "guard",
+        "gen_ai.guardrail.name": "pii",
+        "gen_ai.guardrail.error.type": "TimeoutError",
+        "gen_ai.guardrail.error.message": "no answer",
+    }
+    own, error = events_of(span("pii.guard", told))
+    assert (own.kind, own.data["decision"]) == ("policy_decision", "unknown")
+    assert (error.kind, error.data["class"], content_of(error, "/message")) == ("error", "TimeoutError", b"no answer")
+    assert raw_of(own).keys() <= {"otlp:span", "otlp:resource", "otlp:scope"}
+
+
+def test_what_follows_from_a_span_holds_its_raw_part_no_second_time() -> None:
+    told = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.guardrail.result": "deny",
+        "gen_ai.evaluation.name": "x",
+        "anything": "else",
+    }
+    found = events_of(span("chat", told, status=(2, "no"), events=[("exception", {"exception.type": "E"})]))
+    assert len(found) > 3
+    assert "anything" in raw_of(found[0])
+    assert [raw_of(one) for one in found[1:]] == [{}] * (len(found) - 1)
+
+
 def test_a_guard_that_says_pass_or_fail_is_a_validator_as_well() -> None:
     told = {"gen_ai.operation.name": "guard", "gen_ai.guardrail.name": "pii", "gen_ai.guardrail.status": "FAILED"}
     decision, check = events_of(span("pii.guard", told))

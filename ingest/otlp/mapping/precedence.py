@@ -109,6 +109,7 @@ MODEL: Final[Names] = (
     "langsmith.metadata.ls_model_name",
     "traceloop.association.properties.ls_model_name",
     "metadata.ls_model_name",
+    "langsmith.metadata.model_name",
     "llm.invocation_parameters.model",
     "llm.invocation_parameters.model_name",
     "model_name",

@@ -90,6 +90,11 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
         },
     ),
     Dialect(
+        "OpenLLMetry",
+        ("gen_ai.guardrail.error.type",),
+        {"gen_ai.guardrail.error.type": "error.type", "gen_ai.guardrail.error.message": "error.message"},
+    ),
+    Dialect(
         "Mastra",
         ("mastra.span.type",),
         {
