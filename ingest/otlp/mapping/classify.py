@@ -264,7 +264,7 @@ def classify(said: Said, name: str, scope: str, inside: bool) -> Role:
     if role is None and "final_result" in said.attributes and "agent_name" in said.attributes:
         return "agent"  # Pydantic AI's, under whatever name
     if role is None:
-        get = said.attributes.get
+        get = said.get
         counted = any(get(name) is not None for name in _MODELS) and any(get(name) is not None for name in _COUNTS)
         return "model_call" if counted else "other"
     return role

@@ -10,7 +10,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from ingest.otlp.mapping.anyvalue import json_text, read_attributes
 
-_TEXTS = ("content", "message", "gen_ai.prompt", "gen_ai.completion")  # what the text of a message event stands in
+_TEXTS = (
+    "content",
+    "message",
+    "gen_ai.event.content",
+    "gen_ai.prompt",
+    "gen_ai.completion",
+)  # what the text of a message event stands in
 
 
 @dataclass(slots=True)

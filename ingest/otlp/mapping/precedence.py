@@ -88,6 +88,7 @@ PROVIDER: Final[Names] = (
     "gen_ai.system",
     "llm.provider",
     "llm.system",
+    "llm.vendor",
     "ai.model.provider",
     "langsmith.metadata.ls_provider",
     "traceloop.association.properties.ls_provider",
@@ -100,6 +101,8 @@ MODEL: Final[Names] = (
     "gen_ai.request.model",
     "llm.response.model_name",
     "llm.model_name",
+    "llm.response.model",
+    "llm.request.model",
     "embedding.model_name",
     "reranker.model_name",
     "decision.response.model_name",
@@ -117,6 +120,7 @@ MODEL: Final[Names] = (
 MODEL_REQUESTED: Final[Names] = (
     "gen_ai.request.model",
     "llm.request.model_name",
+    "llm.request.model",
     "decision.request.model_name",
     "ai.model.id",
 )
@@ -211,6 +215,7 @@ FINISH_REASON: Final[Names] = (
     "llm.response.stop_reason",
     "ai.response.finishReason",
     "gen_ai.completion.0.finish_reason",
+    "llm.completions.0.finish_reason",
     "<choice events: finish_reason>",
 )
 FIRST_TOKEN_SECONDS: Final[Names] = (
@@ -266,6 +271,7 @@ OUTPUT_MESSAGES: Final[Names] = (
     "<gen_ai.completion.N>",
     "<llm.output_messages.N>",
     "<llm.choices.N>",
+    "<llm.completions.N>",
     "<ai.response>",
     "gcp.vertex.agent.llm_response",
     "output.value",

@@ -19,8 +19,8 @@ _INPUT, _OUTPUT = "input.value", "output.value"
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`names`: theirs to the usual ones; `members`: of JSON objects, by attribute. `quoted`: each of its attributes is
-    JSON text, a name too."""
+    """`names`: theirs to the usual ones; `members`: of JSON objects, by attribute, a dot leading into an object.
+    `quoted`: each of its attributes is JSON text, a name too."""
 
     name: str
     marks: tuple[str, ...]
@@ -93,6 +93,20 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
         "OpenLLMetry",
         ("gen_ai.guardrail.error.type",),
         {"gen_ai.guardrail.error.type": "error.type", "gen_ai.guardrail.error.message": "error.message"},
+    ),
+    Dialect(
+        "Logfire",
+        ("response_data",),
+        members={
+            "request_data": {"model": "gen_ai.request.model"},
+            "response_data": {
+                "usage.prompt_tokens": "gen_ai.usage.prompt_tokens",
+                "usage.input_tokens": "gen_ai.usage.input_tokens",
+                "usage.completion_tokens": "gen_ai.usage.completion_tokens",
+                "usage.output_tokens": "gen_ai.usage.output_tokens",
+                "usage.prompt_tokens_details.cached_tokens": "gen_ai.usage.cache_read.input_tokens",
+            },
+        },
     ),
     Dialect(
         "Mastra",
@@ -181,9 +195,10 @@ def _read(said: Said, dialect: Dialect) -> None:
             _say(said, usual, _unquoted(value) if dialect.quoted else value, (theirs,))
     for theirs, members in dialect.members.items():
         found = forms.json_object(attributes[theirs]) if theirs in attributes else None
-        for member, usual in members.items():
-            if found is not None and member in found:
-                _say(said, usual, found[member], ())
+        for member, usual in members.items() if found is not None else ():
+            value = forms.member(found, member.split("."))
+            if value is not None:
+                _say(said, usual, value, ())
 
 
 def _say(said: Said, usual: str, value: Any, behind: tuple[str, ...]) -> None:

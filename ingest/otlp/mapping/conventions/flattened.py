@@ -19,6 +19,7 @@ LISTS: Final = (
     "llm.output_messages",
     "llm.prompts",
     "llm.choices",
+    "llm.completions",
     "llm.tools",
     "llm.request.functions",
     "gen_ai.prompt",
