@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ingest.otlp.mapping import forms
+from ingest.otlp.mapping import clear, forms
 from ingest.otlp.mapping.said import Said
 
 MODEL_CALL, TOOL_CALL, DECISION = "model_call", "tool_call", "decision"
@@ -154,5 +154,5 @@ def decided(said: Said) -> Decided:
     approved = True if word in APPROVED else False if word in REFUSED else None
     if approved is not None:
         said.used.add("decision")
-    source = said.first(("source",), forms.name)
+    source = said.first(("source",), clear.term)
     return Decided(approved, word == "modify", source is not None and source.lower().startswith("user"), source)

@@ -169,7 +169,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
             "crewai.policy.name": "gen_ai.security.policy.name",
             "crewai.policy.id": "gen_ai.security.policy.id",
             "crewai.policy.reason": "gen_ai.guardrail.verdict.reason",
-            "crewai.guardrail.description": "gen_ai.guardrail.name",
+            "crewai.guardrail.type": "gen_ai.guardrail.type",
         },
     ),
 )
@@ -195,7 +195,9 @@ def _read(said: Said, dialect: Dialect) -> None:
             _say(said, usual, _unquoted(value) if dialect.quoted else value, (theirs,))
     for theirs, members in dialect.members.items():
         found = forms.json_object(attributes[theirs]) if theirs in attributes else None
-        for member, usual in members.items() if found is not None else ():
+        if found is None:
+            continue
+        for member, usual in members.items():
             value = forms.member(found, member.split("."))
             if value is not None:
                 _say(said, usual, value, ())
