@@ -1,8 +1,8 @@
 """Reading: from polled Kafka records to sealed items, before any lock is taken.
 
-An entry is sealed as soon as it is decoded, while the processor's caches hold it. One that needs a key not at hand
-waits, with what comes after it in its record, for the end of the chunk: to make keys durable costs a sync of the disk,
-so a chunk's are made together.
+Some dozens of entries are decoded, then sealed: few enough that the processor's caches still hold them, many enough
+that they hold the code of each step for a while. One that needs a key not at hand waits, with what comes after it in
+its record, for the end of the chunk: to make keys durable costs a sync of the disk, so a chunk's are made together.
 
 Guarantees: every record gives its items, in order (none where it is an OTLP request without records); a key is durable
 before anything is sealed under it; the event loop gets its turn every two milliseconds or so, or heartbeats of a group
@@ -13,7 +13,7 @@ has bounds of its own: what one record gives is committed with its offset or not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 from aiokafka import ConsumerRecord
@@ -29,7 +29,7 @@ from ledger.seal import Pending
 CHUNK_BYTES_MAX = 8 << 20
 RECORD_HELD_BYTES_MAX = 48 << 20  # of all entries that one record gives: a resource stands in each of its spans again
 RECORD_ENTRIES_MAX = 20_000  # about 100 MB while they wait; a record of 16 MiB holds about half as many spans
-YIELD_EVERY = 64  # entries between two looks at the sockets, about two milliseconds of work
+YIELD_EVERY = 64  # entries decoded, then sealed, between two looks at the sockets: about two milliseconds
 YIELD_BYTES = 1 << 18  # and bytes, for large records
 
 # A rejection for one of these may only mean that the registry was read before the tenant or key was added.
@@ -67,17 +67,15 @@ class Reader:
         """
         reads: list[Read] = []
         unknown: list[Read] = []
-        entries = size = 0
+        sealed = entries = size = 0
         while at < len(records) and entries < self._chunk_items_max and size < CHUNK_BYTES_MAX:
             record = records[at]
             at += 1
-            read = Read(record, [], len(record.value or b""), [])
-            if self._is_due(read.held_bytes):
+            if self._is_due(len(record.value or b"")):
+                self._seal_at_hand(reads[sealed:])
+                sealed = len(reads)
                 await asyncio.sleep(0)
-            if is_otlp(record.topic):
-                await self._decode_request(read)
-            else:
-                self._take(read, self.decoder.decode(self._given(record)))
+            read = await self._decode_request(record) if is_otlp(record.topic) else self._decode(record)
             for pending in read.pendings:
                 if pending.event.kind == "rejected" and pending.event.data["reason"] in _REGISTRY_REASONS:
                     unknown.append(read)
@@ -85,14 +83,13 @@ class Reader:
             reads.append(read)
             entries += len(read.pendings)
             size += read.held_bytes
+        self._seal_at_hand(reads[sealed:])
         if unknown:
             await refresh()
             for read in unknown:
-                read.pendings, read.items = [], []
-                if is_otlp(read.record.topic):
-                    await self._decode_request(read)
-                else:
-                    self._take(read, self.decoder.decode(self._given(read.record)))
+                record = read.record
+                again = await self._decode_request(record) if is_otlp(record.topic) else self._decode(record)
+                read.pendings, read.held_bytes, read.items = again.pendings, again.held_bytes, again.items
         waiting = [read for read in reads if len(read.items) < len(read.pendings)]
         self.appender.prepare(pending for read in waiting for pending in read.pendings)
         for read in waiting:
@@ -102,24 +99,27 @@ class Reader:
                 read.items.append(self._seal(pending, read.record))
         return reads, at
 
-    async def _decode_request(self, read: Read) -> None:
-        given = self._given(read.record)
+    def _decode(self, record: ConsumerRecord) -> Read:
+        return Read(record, [self.decoder.decode(self._given(record))], len(record.value or b""), [])
+
+    async def _decode_request(self, record: ConsumerRecord) -> Read:
+        given = self._given(record)
         size = len(given.value or b"")
-        held_bytes = 0
+        read = Read(record, [], 0, [])
         for pending in self.decoder.decode_request(given):
+            read.pendings.append(pending)
             if self._is_due(len(pending.received)):
+                self._seal_at_hand([read])
                 await asyncio.sleep(0)
-            self._take(read, pending)
-            held_bytes += len(pending.received) + sum(len(one.value) for one in pending.event.content)
-            if len(read.pendings) > RECORD_ENTRIES_MAX or held_bytes > RECORD_HELD_BYTES_MAX:
+            read.held_bytes += len(pending.received) + sum(len(one.value) for one in pending.event.content)
+            if len(read.pendings) > RECORD_ENTRIES_MAX or read.held_bytes > RECORD_HELD_BYTES_MAX:
                 detail = (
                     f"the record gives more than {RECORD_ENTRIES_MAX:,} entries, or they hold more than"
                     f" {RECORD_HELD_BYTES_MAX:,} bytes"
                 )
-                read.pendings, read.items, held_bytes = [], [], 0
-                self._take(read, self.decoder.refuse(Refused("too_large", detail), given))
-                break
-        read.held_bytes = max(held_bytes, size)
+                return Read(record, [self.decoder.refuse(Refused("too_large", detail), given)], size, [])
+        read.held_bytes = max(read.held_bytes, size)
+        return read
 
     def _given(self, record: ConsumerRecord) -> Record:
         position = self._position_of(record)
@@ -127,16 +127,19 @@ class Reader:
         value, headers, key = record.value, record.headers, record.key
         return Record(cluster, record.topic, topic_id, record.partition, record.offset, value, headers, key, intake)
 
-    def _take(self, read: Read, pending: Pending) -> None:
-        """Add an entry to its record's, sealed where the keys of it and of those before it are at hand."""
-        if len(read.items) == len(read.pendings):
-            try:
-                item = self.appender.seal_at_hand(pending)
-            except LeafTooLarge:
-                item = self._rejected(pending, read.record)
-            if item is not None:
-                read.items.append(item)
-        read.pendings.append(pending)
+    def _seal_at_hand(self, reads: Iterable[Read]) -> None:
+        """Seal the entries of each record up to the first one that needs a key not at hand."""
+        for read in reads:
+            items, pendings = read.items, read.pendings
+            while len(items) < len(pendings):
+                pending = pendings[len(items)]
+                try:
+                    item = self.appender.seal_at_hand(pending)
+                except LeafTooLarge:
+                    item = self._rejected(pending, read.record)
+                if item is None:
+                    break
+                items.append(item)
 
     def _seal(self, pending: Pending, record: ConsumerRecord) -> Item:
         try:
