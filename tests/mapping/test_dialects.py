@@ -557,6 +557,13 @@ CASES = [
         raw={"ag2.span.type"},
     ),
     Case(
+        "AG2, a conversation inside an agent",
+        "conversation helper",
+        {"gen_ai.operation.name": "conversation"},
+        "span",
+        {"class": "structure"},
+    ),
+    Case(
         "AG2, a conversation",
         "conversation user_proxy",
         {"gen_ai.operation.name": "conversation", "gen_ai.usage.input_tokens": 9, "gen_ai.request.model": "m"},

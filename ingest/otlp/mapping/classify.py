@@ -245,6 +245,7 @@ _MODELS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.model_na
 _COUNTS: Final = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
 _HANDOFF_TO: Final = "handoff to "
 _HANDED, _HANDOFF = " → ", ".handoff"
+_CONVERSATIONS: Final = ("conversation", "initiate_chats")  # AG2's: one inside another delegates to nobody
 _FINAL_ANSWERS: Final = frozenset({"final_answer", "FinalAnswerTool"})
 
 
@@ -257,6 +258,8 @@ def classify(said: Said, name: str, scope: str, inside: bool) -> Role:
             return "handoff"
         if type(tool) is str and (tool == google_adk.MERGED or (tool in _FINAL_ANSWERS and "smolagents" in scope)):
             return "structure"
+    if role == "workflow" and inside and said.attributes.get("gen_ai.operation.name") in _CONVERSATIONS:
+        return "structure"
     if role == "agent" and openinference.is_own_agent(said):
         return "structure" if inside else role
     if role == "structure" and langsmith.is_agent(said, name):
