@@ -591,6 +591,23 @@ def test_a_failure_that_only_an_attribute_says_is_an_error_with_its_message() ->
     assert content_of(error, "/message") == b"no such account"
 
 
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"input": 20, "input_cached_tokens": 10, "output": 7, "output_reasoning": 2}, (30, 9)),
+        ({"input_tokens": 20, "cache_read_input_tokens": 10, "output_tokens": 9}, (30, 9)),
+        ({"input": 30, "input_cached_tokens": 10, "output": 9, "output_reasoning": 2, "total": 39}, (30, 9)),
+        ({"prompt_tokens": 30, "completion_tokens": 9, "total_tokens": 39}, (30, 9)),
+        ({"input": "many", "output": 9}, (None, 9)),
+        ({}, (None, None)),
+    ],
+)
+def test_langfuse_tells_tokens_apart_by_types_of_any_name(usage: dict[str, Any], tokens: tuple[Any, Any]) -> None:
+    told = {"langfuse.observation.type": "generation", "langfuse.observation.usage_details": json.dumps(usage)}
+    (own,) = events_of(span("answer", told))
+    assert (own.data.get("input_tokens"), own.data.get("output_tokens")) == tokens
+
+
 def test_a_guard_that_failed_itself_is_an_error() -> None:
     told = {
         "gen_ai.operation.name": "guard",

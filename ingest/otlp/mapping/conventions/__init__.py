@@ -10,6 +10,7 @@ from __future__ import annotations
 from ingest.otlp.mapping.conventions.dialects import read as read_dialects
 from ingest.otlp.mapping.conventions.flattened import read as read_flattened
 from ingest.otlp.mapping.conventions.genai import read_events as read_message_events
+from ingest.otlp.mapping.conventions.langfuse import read as read_langfuse
 from ingest.otlp.mapping.conventions.langgraph import read as read_langgraph
 from ingest.otlp.mapping.conventions.langsmith import read as read_langsmith
 from ingest.otlp.mapping.conventions.openinference import read as read_openinference
@@ -29,6 +30,7 @@ def read(item: Item) -> None:
     read_langsmith(said)
     read_vercel(said)
     read_pydantic_ai(said)
+    read_langfuse(said)
     read_dialects(item)
     if item.events:
         read_message_events(item)
