@@ -464,6 +464,20 @@ CASES = [
         raw={"crewai.event_name"},
     ),
     Case(
+        "CrewAI's own, the row beside a call that failed, which is no second call",
+        "tool failure",
+        {
+            "crewai.event_name": "tool_failure_detected",
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": "pay",
+            "crewai.tool.failure.message": "no",
+        },
+        "span",
+        {"class": "structure", "status": "error"},
+        scope="crewai",
+        raw={"crewai.event_name", "gen_ai.tool.name"},
+    ),
+    Case(
         "CrewAI's own, a person is asked",
         "request human feedback",
         {

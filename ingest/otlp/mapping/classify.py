@@ -246,6 +246,7 @@ _COUNTS: Final = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "ll
 _HANDOFF_TO: Final = "handoff to "
 _HANDED, _HANDOFF = " → ", ".handoff"
 _CONVERSATIONS: Final = ("conversation", "initiate_chats")  # AG2's: one inside another delegates to nobody
+_CREW_FAILURE: Final = "tool failure"  # a row beside the span of the call that failed
 _FINAL_ANSWERS: Final = frozenset({"final_answer", "FinalAnswerTool"})
 
 
@@ -256,6 +257,8 @@ def classify(said: Said, name: str, scope: str, inside: bool) -> Role:
         tool = said.get("gen_ai.tool.name") or said.get("tool.name")
         if handoff_between(name) != (None, None) or google_adk.is_transfer(said, scope):
             return "handoff"
+        if name == _CREW_FAILURE and scope.startswith("crewai"):
+            return "structure"
         if type(tool) is str and (tool == google_adk.MERGED or (tool in _FINAL_ANSWERS and "smolagents" in scope)):
             return "structure"
     if role == "workflow" and inside and said.attributes.get("gen_ai.operation.name") in _CONVERSATIONS:
