@@ -117,8 +117,8 @@ def _dialects() -> str:
             rows += [(dialect.name, f"`{theirs}`: `{member}`", f"`{usual}`") for member, usual in members.items()]
     intro = (
         "A name that stands for another; behind a colon the member of the JSON that the attribute holds.\n"
-        "Of Langfuse's usage, all types with `input` in their name are input tokens together, all with `output` output\n"
-        "tokens, unless the `total` says that the plain ones are the whole.\n\n"
+        "Of Langfuse's usage, all types with `input` in their name are input tokens together, all with `output`\n"
+        "output tokens, unless the `total` says that the plain ones are the whole.\n\n"
     )
     return "## Names of their own\n" + intro + _table(("convention", "name", "stands for"), rows)
 
