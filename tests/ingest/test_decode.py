@@ -235,6 +235,14 @@ def test_a_claimed_price_does_not_stand_for_the_ledgers() -> None:
     assert pending.enriched["price"]["amount"] != "0"
 
 
+def test_a_claimed_cost_stands_beside_the_ledgers_price() -> None:
+    event = model_call("2026-11-21T11:00:00Z")
+    event["data"]["cost_claimed"] = {"amount": "0.01", "currency": "USD"}
+    pending = decode(event)
+    assert pending.event.data["cost_claimed"] == {"amount": "0.01", "currency": "USD"}
+    assert float(pending.enriched["price"]["amount"]) > 0.01
+
+
 # -- refusals -------------------------------------------------------------------------------------------------------
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from ingest.otlp.mapping import map_request
 from schemas.event import Event
+from schemas.normalize import normalize_draft
 from tests.mapping.cases import Case, check
-from tests.mapping.otlp import START, content_of, events_of, log, log_events, span
+from tests.mapping.otlp import START, content_of, events_of, log, log_events, span, spans_request
 
 TEXT = '[{"role":"user","parts":[{"type":"text","content":"hi"}]}]'
 REPLY = '[{"role":"assistant","parts":[{"type":"text","content":"ho"}],"finish_reason":"stop"}]'
@@ -751,6 +753,23 @@ def kinds(found: list[Event]) -> list[str]:
 
 
 # -- precedence and providers -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url", ["", "https://opentelemetry.io/schemas/1.21.0", "https://opentelemetry.io/schemas/9.9.9"]
+)
+def test_a_schema_url_decides_nothing_and_is_kept(url: str) -> None:
+    """Rule 7: the attributes that are there say what they are, whatever version they are said to be of."""
+    request = spans_request(
+        span("chat", {"gen_ai.operation.name": "chat", "gen_ai.system": "openai", "gen_ai.usage.input_tokens": 5})
+    )
+    request.resource_spans[0].schema_url = request.resource_spans[0].scope_spans[0].schema_url = url
+    (mapped,) = map_request("spans", request)
+    (own,) = (normalize_draft(draft) for draft in mapped.drafts)
+    assert (own.kind, own.data["provider"], own.data["input_tokens"]) == ("model_call", "openai", 5)
+    raw = json.loads(content_of(own, "/raw") or b"")
+    assert [raw[name].get("schema_url", "") for name in ("otlp:resource", "otlp:scope")] == [url, url]
+    assert not url or url.encode() not in mapped.wire  # a Collector may change it: it is the same span all the same
 
 
 def test_old_and_new_names_together_count_once_and_what_disagrees_is_kept() -> None:
