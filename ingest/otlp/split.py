@@ -86,11 +86,12 @@ class Split:
         return self.too_large + self.broken + self.bad_id + self.lost
 
     def parts(self) -> Iterator[Part]:
-        """The parts, one run's in order."""
+        """The parts, one run's in order. They are had once: then only the counts are kept."""
         for (_, key, _), group in self._groups.items():
             yield from self._parts_of(key, group)
         for scope, start, end, key, oversized in self._alone:
             yield Part(key, self._scopes[scope].tenant, self._framed([(scope, start, end)]), 1, oversized)
+        self._groups, self._alone, self._scopes, self._view = {}, [], [], memoryview(b"")
 
     def _parts_of(self, key: bytes | None, group: _Group) -> Iterator[Part]:
         entries = group.entries
