@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Final
 
 import jiter
@@ -187,15 +188,10 @@ def name_text(quoted: bytes) -> str:
 
 def quote(name: str) -> bytes:
     """The name as a JSON string, whatever it holds."""
-    return json.dumps(name, ensure_ascii=not _encodable(name)).encode()
-
-
-def _encodable(name: str) -> bool:
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return encode_basestring(name).encode()
+    except UnicodeEncodeError:  # lone surrogates, which only an escape can say
+        return encode_basestring_ascii(name).encode()
 
 
 def parse_strict(text: bytes) -> Any:
