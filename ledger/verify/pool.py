@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import os
 import sys
@@ -201,12 +202,27 @@ class Pool:
 
 
 async def _check(session: Session, jobs: list[Job]) -> list[RangeResult]:
-    return [await check_range(session, job) for job in jobs]
+    with _uncollected():
+        return [await check_range(session, job) for job in jobs]
 
 
 def _placed(function: Callable[[A], T], placed: tuple[int, A]) -> tuple[int, T]:
     place, argument = placed
-    return place, function(argument)
+    with _uncollected():
+        return place, function(argument)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's cycle collector: leaves and records hold no cycles, and looking for them again and again costs a
+    third of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @contextmanager

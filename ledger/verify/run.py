@@ -16,6 +16,7 @@ grow with the logs but for one hash per 256 entries. Writes nothing to the datab
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import tempfile
@@ -53,6 +54,7 @@ from ledger.verify.tables import (
     check_published_sizes,
     check_recorded,
     check_runs,
+    listed_runs,
 )
 from ledger.verify.tree import edge_of
 from ledger.verify.work import RANGE_ENTRIES, Job, RangeResult
@@ -146,6 +148,7 @@ class _Verification:
         self._across = _Across()
         self._partitions = 1
         self._answer = PartitionAnswer()
+        self._listed_runs: dict[str, int] = {}  # by log
         self._unopened = folder / "unopened"
 
     # (1)
@@ -258,11 +261,20 @@ class _Verification:
             for part in PARTS
         ]
         answers: dict[int, PartitionAnswer] = {}
-        async for place, answer in pool.apply(judge_partition, parts):
-            answers[place] = answer
-            self._progress("across", len(answers), len(parts))
+        listing = asyncio.create_task(self._list_runs())  # Postgres can do that meanwhile
+        try:
+            async for place, answer in pool.apply(judge_partition, parts):
+                answers[place] = answer
+                self._progress("across", len(answers), len(parts))
+            await listing
+        finally:
+            listing.cancel()
         for _, answer in sorted(answers.items()):
             self._answer.merge(answer)
+
+    async def _list_runs(self) -> None:
+        if not self._marked:  # else not all entries were read
+            self._listed_runs = await listed_runs(self._conn)
 
     def _ordinal(self, log: str) -> int:
         return next(row.ordinal for row in self._rows if row.log == log)
@@ -433,8 +445,9 @@ class _Verification:
         conn, findings = self._conn, self.findings
         rows = {row.log: row for row in self._rows if row.log in self._settled}
         await check_logs(conn, self._keystore, rows.values(), findings)
-        begun = {log: self._answer.begun.get(row.ordinal, 0) for log, row in rows.items()}
-        await check_runs(conn, rows, None if self._marked else begun, findings)
+        if not self._marked:
+            begun = {log: self._answer.begun.get(row.ordinal, 0) for log, row in rows.items()}
+            await check_runs(conn, rows, begun, self._listed_runs, findings)
         for log, settled in self._settled.items():
             await check_content_rows(conn, log, settled.size, findings)
         if self._whole:

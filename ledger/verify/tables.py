@@ -112,18 +112,24 @@ async def check_recorded(
             findings.add(_KIND, log, None, f"its row says its newest entry was recorded at {text}, it was at {found}")
 
 
-async def check_runs(
-    conn: Connection, rows: Mapping[str, LogRow], counts: Mapping[str, int] | None, findings: Findings
-) -> None:
-    """Each run has its row, in the log where its entries are, and so lives in one log. `counts`: runs by log; None
-    where not all entries were read."""
-    if counts is None:
-        return
+async def listed_runs(conn: Connection) -> dict[str, int]:
+    """By log, the runs that have a row there and begin there."""
     cursor = await conn.execute(
         "SELECT r.log, count(*) FROM runs r JOIN logs l ON l.log = r.log AND l.tenant = r.tenant"
         " WHERE EXISTS (SELECT FROM entries e WHERE e.log = r.log AND e.run = r.run AND e.run_seq = 0) GROUP BY r.log"
     )
-    listed: dict[str, int] = dict(await cursor.fetchall())
+    return dict(await cursor.fetchall())
+
+
+async def check_runs(
+    conn: Connection,
+    rows: Mapping[str, LogRow],
+    counts: Mapping[str, int],
+    listed: Mapping[str, int],
+    findings: Findings,
+) -> None:
+    """Each run has its row, in the log where its entries are, and so lives in one log. `counts`: runs by log, as they
+    were read; `listed`: what `listed_runs` gave."""
     for log, count in sorted(counts.items()):
         if rows[log].log_class != "tenant" or listed.get(log, 0) == count:
             continue

@@ -11,7 +11,6 @@ is only compared with; which of the two is right, `settle` decides.
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -121,19 +120,7 @@ class Session:
 
 
 async def check_range(session: Session, job: Job) -> RangeResult:
-    """Check a range. Without Python's cycle collector meanwhile: parsed leaves hold no cycles, and looking for them
-    again and again costs a third of the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        return await _check_range(session, job)
-    finally:
-        if collecting:
-            gc.enable()
-
-
-async def _check_range(session: Session, job: Job) -> RangeResult:
-    """In this order: its checkpoints' notes, its entries, their content, its tiles, its tree heads."""
+    """Check a range, in this order: its checkpoints' notes, its entries, their content, its tiles, its tree heads."""
     result = RangeResult(job)
     stored_tiles = {} if job.beyond else await _stored_tiles(session, job)
     notes = await _checkpoints(session, job, result)
