@@ -12,7 +12,9 @@ located     which entries were touched               pure
 settle      which side is right; tiles; head         I/O
 spool, cross, accounts, partitions                   checks across ranges
 claims, marks                                        what is held outside the database
-plan, pool, run                                      the whole of it
+plan        how far each log goes                    I/O
+ranges      which range a process checks next        pure
+pool, run                                            the whole of it
 """
 
 from ledger.verify.report import Finding, LogState, Report

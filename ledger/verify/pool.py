@@ -1,6 +1,6 @@
 """The processes that verify ranges side by side.
 
-This process is one of them; the others are its helpers, which take a second to start. Each opens its own two
+This process is one of them; the others are its helpers, which take a third of a second to start. Each opens its own two
 connections in the verification's snapshot, its own key store and its own spool files, and keeps them until the pool is
 closed.
 
