@@ -14,7 +14,7 @@ Refused only, and then before any part.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise, repeat
 from operator import itemgetter
@@ -111,20 +111,21 @@ class Split:
 
     def _framed(self, pieces: list[tuple[int, int, int]]) -> bytes:
         """A request of these records, given as scope, from, to; those of one scope that follow each other as one."""
+        if len(pieces) == 1:  # the usual case
+            number, start, end = pieces[0]
+            return b"".join(self._frame(self._scopes[number], [self._view[start:end]]))
         out: list[bytes | memoryview] = []
         for number, group in groupby(pieces, key=itemgetter(0)):
-            self._frame(self._scopes[number], [self._view[start:end] for _, start, end in group], out)
+            out += self._frame(self._scopes[number], [self._view[start:end] for _, start, end in group])
         return b"".join(out)
 
-    def _frame(self, scope: _Scope, records: list[memoryview], out: list[bytes | memoryview]) -> None:
+    def _frame(self, scope: _Scope, records: list[memoryview]) -> Iterable[bytes | memoryview]:
         body = self._view
         size = scope.own_bytes + sum(map(len, records))
         head = delimited(2, size)
-        out.append(delimited(1, scope.resource_bytes + len(head) + size))
-        out += [body[start:end] for start, end in scope.resource]
-        out.append(head)
-        out += [body[start:end] for start, end in scope.own]
-        out += records
+        whole = delimited(1, scope.resource_bytes + len(head) + size)
+        resource = [body[start:end] for start, end in scope.resource]
+        return whole, *resource, head, *[body[start:end] for start, end in scope.own], *records
 
 
 @dataclass(frozen=True, slots=True)
