@@ -49,7 +49,7 @@ from ledger.publish import PUBLISH_EVERY_S, publish_heads
 from ledger.seal import Sealer
 
 BATCH_ITEMS_MAX = 4_000  # signatures and statements cost a batch milliseconds, whatever its size
-BATCH_BYTES_MAX = 16 << 20
+BATCH_BYTES_MAX = 8 << 20  # received and content; sealed and waiting they take some times as much
 BATCH_AGE_S = 0.1
 KAFKA_COMMIT_EVERY_S = 5.0  # only lag tools read it
 WATCH_EVERY_S = 2.0

@@ -26,7 +26,7 @@ from ledger.append import Appender, Item
 from ledger.errors import LeafTooLarge
 from ledger.seal import Pending
 
-CHUNK_BYTES_MAX = 8 << 20
+CHUNK_BYTES_MAX = 4 << 20
 RECORD_HELD_BYTES_MAX = 48 << 20  # of all entries that one record gives: a resource stands in each of its spans again
 RECORD_ENTRIES_MAX = 20_000  # about 100 MB while they wait; a record of 16 MiB holds about half as many spans
 YIELD_EVERY = 64  # entries decoded, then sealed, between two looks at the sockets: about two milliseconds
