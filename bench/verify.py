@@ -17,7 +17,7 @@ from typing import Any
 from bench.append import RUNS, TENANTS, consumer_arguments
 from bench.common import Result, Stage, child, preload, staged
 
-EVENTS = {"small": 40_000, "full": 200_000}
+EVENTS = {"small": 40_000, "full": 400_000}
 ROUNDS = 3
 REAPED_AFTER_S = 0.5  # until Postgres has counted the processor time of connections that were closed
 
