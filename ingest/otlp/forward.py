@@ -1,7 +1,7 @@
 """The gateway's way to Kafka.
 
 Guarantees: `send` returns when every record of a request is acknowledged by all in-sync replicas, and raises Failure
-within DELIVERY_S (more, where it is large) otherwise; what it holds is bounded by three batches per partition. A
+within DELIVERY_S (more, where it is large) otherwise; what it holds is bounded by a batch or two per partition. A
 request that failed may be in Kafka in part, or come to be later: sent again it is the same spans, which the ledger
 takes once.
 
@@ -15,9 +15,8 @@ import contextlib
 import random
 import time
 import zlib
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,8 +25,6 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from ingest.otlp.answers import Failure
-from ingest.otlp.partition import Acknowledged, PartitionWriter, Sealer
-from ingest.otlp.recordbatch import headers_of
 from ingest.otlp.split import Part
 from ingest.otlp.wire import OVERSIZED_HEADER, TENANT_HEADER, Signal
 
@@ -37,6 +34,10 @@ DELIVERY_MORE_S: Final = 4.0  # up to that
 RETRY_S: Final = 1
 RETRY_LONG_S: Final = 5  # when Kafka is away for longer than LONG_S, and there is no hurry any more
 LONG_S: Final = 15.0
+AHEAD_MAX: Final = 512  # records of one request whose acknowledgement is not in yet
+BATCH_BYTES: Final = 2 * 1024 * 1024  # of a partition; what one flush to disk takes with it
+COMPRESSION: Final = "snappy"  # text shrinks to less than half; what is flushed to disk is the bound
+REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
 PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 CLOSE_S: Final = 5.0
 
@@ -53,7 +54,7 @@ class Forward:
     client: Mapping[str, Any] = field(default_factory=dict)
     topics: Mapping[Signal, str] = field(default_factory=lambda: TOPICS)
     delivery_s: float = DELIVERY_S
-    _writers: _Writers | None = None
+    _producer: AIOKafkaProducer | None = None
     _broken: asyncio.Event = field(default_factory=asyncio.Event)
     _started: asyncio.Event = field(default_factory=asyncio.Event)
     _stalled: bool = False
@@ -79,7 +80,7 @@ class Forward:
 
     def check(self) -> None:
         """Raise Failure where a request would not be tried now, so that it need not be read."""
-        if self._writers is None:
+        if self._producer is None:
             raise self._unavailable("Kafka does not answer")
         if self._stalled and self._probing:
             raise self._unavailable("Kafka does not take records")
@@ -101,7 +102,7 @@ class Forward:
         self._probing |= probe
         try:
             async with asyncio.timeout(delivery_s):
-                await self._send(self._writers, signal, parts, tenant, default)
+                await self._send(self._producer, signal, parts, tenant, default)
         except TimeoutError as error:
             if not self._stalled:
                 log.warning("Kafka does not take records", waited_s=round(delivery_s, 1))
@@ -120,25 +121,23 @@ class Forward:
         self._well_at = time.monotonic()
 
     async def _send(
-        self, writers: _Writers | None, signal: Signal, parts: Iterable[Part], tenant: str | None, default: str
+        self, producer: Any, signal: Signal, parts: Iterable[Part], tenant: str | None, default: str
     ) -> None:
-        if writers is None:
-            return
         topic = self.topics[signal]
-        partitions = await writers.partitions_of(topic)
-        now_ms = time.time_ns() // 1_000_000
-        waiting: set[Acknowledged] = set()
-        headers: dict[tuple[str, bool], bytes] = {}
+        waiting: list[asyncio.Future[Any]] = []
+        headers: dict[tuple[str, bool], list[tuple[str, bytes]]] = {}
         for part in parts:
             whose = tenant or part.tenant or default
             said = headers.get((whose, part.oversized))
             if said is None:
-                told = [(TENANT_HEADER, whose.encode()), *([(OVERSIZED_HEADER, b"1")] if part.oversized else [])]
-                said = headers[(whose, part.oversized)] = headers_of(told)
-            writer = writers.of(topic, partitions.of(part.key))
-            while (one := writer.offer(part.key, part.value, said, now_ms)) is None:
-                await writer.room()
-            waiting.add(one)
+                said = [(TENANT_HEADER, whose.encode())]
+                if part.oversized:
+                    said.append((OVERSIZED_HEADER, b"1"))
+                headers[(whose, part.oversized)] = said
+            waiting.append(await producer.send(topic, part.value, key=part.key, headers=said))
+            if len(waiting) >= AHEAD_MAX:
+                await _acknowledged(waiting)
+                waiting = []
         await _acknowledged(waiting)
 
     async def _keep(self) -> None:
@@ -148,6 +147,10 @@ class Forward:
                 bootstrap_servers=self.bootstrap,
                 acks="all",
                 enable_idempotence=True,
+                compression_type=COMPRESSION,
+                partitioner=_partition,
+                max_batch_size=BATCH_BYTES,
+                max_request_size=REQUEST_BYTES_MAX,
                 request_timeout_ms=10_000,
                 **self.client,
             )
@@ -155,86 +158,39 @@ class Forward:
                 await producer.start()
                 tries = 0
                 self._broken.clear()
-                self._writers = _Writers(producer)
+                self._producer = producer
                 self._started.set()
                 await self._broken.wait()
             except (KafkaError, OSError) as error:
                 if tries == 0:
                     log.warning("Kafka does not answer", bootstrap=self.bootstrap, reason=str(error))
             finally:
-                writers, self._writers = self._writers, None
-                await _close(producer, writers)
+                self._producer = None
+                await _close(producer)
             await asyncio.sleep(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
             tries += 1
 
 
-class _Writers:
-    """The partitions' writers of one producer."""
-
-    def __init__(self, producer: Any) -> None:
-        self._producer = producer
-        self._sealer = Sealer()
-        self._writers: dict[tuple[str, int], PartitionWriter] = {}
-
-    async def partitions_of(self, topic: str) -> _Partitions:
-        """Raises KafkaError."""
-        every = sorted(await self._producer.partitions_for(topic))
-        return _Partitions(every, sorted(self._producer.client.cluster.available_partitions_for_topic(topic)) or every)
-
-    def of(self, topic: str, partition: int) -> PartitionWriter:
-        writer = self._writers.get((topic, partition))
-        if writer is None:
-            writer = self._writers[(topic, partition)] = PartitionWriter(self._producer, self._sealer, topic, partition)
-        return writer
-
-    async def flush(self) -> None:
-        await asyncio.gather(*(writer.flush() for writer in self._writers.values()))
-
-    async def close(self) -> None:
-        closed = KafkaError("the producer was closed")
-        await asyncio.gather(*(writer.close(closed) for writer in self._writers.values()))
-        self._sealer.close()
+def _partition(key: bytes | None, every: list[int], available: list[int]) -> int:
+    """The partition of a run: always the same. Kafka's usual hash takes ten times as long here."""
+    return random.choice(available or every) if key is None else every[zlib.crc32(key) % len(every)]  # noqa: S311
 
 
-@dataclass(frozen=True, slots=True)
-class _Partitions:
-    """A topic's partitions; `available`: those that have a leader, or all."""
-
-    every: Sequence[int]
-    available: Sequence[int]
-
-    def of(self, key: bytes | None) -> int:
-        """The partition of a run: always the same. Kafka's usual hash takes ten times as long here."""
-        if key is None:
-            return random.choice(self.available)  # noqa: S311
-        return self.every[zlib.crc32(key) % len(self.every)]
-
-
-async def _acknowledged(waiting: set[Acknowledged]) -> None:
-    """Return when all are acknowledged. Raises a failure of one."""
+async def _acknowledged(waiting: list[asyncio.Future[Any]]) -> None:
+    """Return when all are acknowledged. Raises the first failure."""
     if waiting:
         done, _ = await asyncio.wait(waiting)
         failures = [error for future in done if (error := future.exception()) is not None]
         if failures:
-            raise copy(failures[0])
+            raise failures[0]
 
 
-async def _close(producer: AIOKafkaProducer, writers: _Writers | None) -> None:
+async def _close(producer: AIOKafkaProducer) -> None:
     """Flush and close; a producer whose Kafka is away would wait for ever."""
     began = time.monotonic()
-    if writers is not None:
-        await _within(CLOSE_S, writers.flush())
-        await writers.close()
-    left_s = max(CLOSE_S - (time.monotonic() - began), 0.1)
-    if not await _within(left_s, producer.stop()):
+    stopping = asyncio.create_task(producer.stop())
+    await asyncio.wait([stopping], timeout=CLOSE_S)
+    if not stopping.done():
         log.warning("a producer could not be closed in order", waited_s=round(time.monotonic() - began, 1))
-
-
-async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> bool:
-    """Whether the work was done by then; else it is given up. What it raises is not of interest."""
-    task = asyncio.create_task(work)
-    await asyncio.wait([task], timeout=seconds)
-    done = task.done()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    return done
+        stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
