@@ -1,7 +1,8 @@
 """A record's request, or what can be read of it. Pure.
 
 A Collector passes strings on that are not UTF-8, which no reader of protobuf takes: of a batch of many runs, one such
-string would lose them all. So what doesn't parse whole is cut up, and only the span that doesn't parse is refused.
+string would lose them all. So what doesn't parse whole is cut up, and only the span that doesn't parse is refused. It is
+the same with a span of JSON that is not as OTLP writes it.
 """
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ingest.errors import Refused
+from ingest.otlp.forms import FORMS
 from ingest.otlp.split import FRAME_BYTES, split
-from ingest.otlp.wire import Request, Signal, looks_like_json, parse
+from ingest.otlp.wire import Request, Signal, looks_like_json, parse, protobuf_of
 
 
 def requests_in(signal: Signal, value: bytes) -> Iterator[tuple[bytes, Request | Refused]]:
     """(bytes, the request they are, or why it can't be read): the whole value, or the pieces of one that can't be read
     as a whole. Raises Refused before the first, where nothing of it can be."""
-    is_json = looks_like_json(value)
+    written, broken = protobuf_of(signal, value) if looks_like_json(value) else (value, None)
     try:
-        whole = parse(signal, value, "json" if is_json else "proto")
+        whole = parse(signal, written, "proto")
     except Refused as refusal:
-        if is_json or refusal.code not in ("not_otlp", "too_deep"):
+        if refusal.code not in ("not_otlp", "too_deep"):
             raise
-        cut = split(signal, value, len(value) + FRAME_BYTES)  # raises Refused, of the same code
+        cut = split(signal, written, len(written) + FRAME_BYTES)  # raises Refused, of the same code
     else:
         yield value, whole
         return
@@ -30,4 +32,5 @@ def requests_in(signal: Signal, value: bytes) -> Iterator[tuple[bytes, Request |
         try:
             yield part.value, parse(signal, part.value, "proto")
         except Refused as refusal:
-            yield part.value, refusal
+            record = FORMS[signal].record.DESCRIPTOR.name
+            yield part.value, broken or Refused(refusal.code, f"this {record} can't be read")

@@ -14,7 +14,16 @@ from ingest.otlp.forms import FORMS, Form, Request, Signal
 from ingest.otlp.framing import DELIMITED, Malformed, depth_within, fields, messages_within
 from ingest.otlp.jsonform import to_protobuf
 
-__all__ = ["OVERSIZED_HEADER", "TENANT_HEADER", "Encoding", "Request", "Signal", "looks_like_json", "parse"]
+__all__ = [
+    "OVERSIZED_HEADER",
+    "TENANT_HEADER",
+    "Encoding",
+    "Request",
+    "Signal",
+    "looks_like_json",
+    "parse",
+    "protobuf_of",
+]
 
 Encoding = Literal["proto", "json"]
 
@@ -34,10 +43,9 @@ def parse(signal: Signal, body: bytes | bytearray, encoding: Encoding) -> Reques
     """The request. Raises Refused: not_otlp; too_deep; too_large, for what would take too much memory."""
     form = FORMS[signal]
     if encoding == "json":
-        converted = to_protobuf(form, body, PARTS_MAX)
-        if converted.lost:
-            raise Refused("too_large", f"{converted.lost} records are too large to be read as JSON")
-        body = converted.value
+        body, broken = protobuf_of(signal, body)
+        if broken is not None:
+            raise broken
     name = form.request.DESCRIPTOR.name
     try:
         if len(body) > UNCOUNTED_BYTES_MAX and not messages_within(body, form.request.DESCRIPTOR, MESSAGES_MAX):
@@ -50,6 +58,17 @@ def parse(signal: Signal, body: bytes | bytearray, encoding: Encoding) -> Reques
         if isinstance(error, DecodeError) and _too_deep(form, body):
             raise Refused("too_deep", f"more than {DEPTH_MAX} messages in each other") from error
         raise Refused("not_otlp", f"the body is not an {name} in protobuf") from error
+
+
+def protobuf_of(signal: Signal, body: bytes | bytearray) -> tuple[bytes, Refused | None]:
+    """A request in JSON as protobuf, and why the first of its records can't be read that stand in it as text, if any.
+
+    Raises Refused: not_otlp; too_deep; too_large.
+    """
+    converted = to_protobuf(FORMS[signal], body, PARTS_MAX)
+    if converted.lost:
+        raise Refused("too_large", f"{converted.lost} records are too large to be read as JSON")
+    return bytes(converted.value), converted.broken
 
 
 def _too_deep(form: Form, body: bytes | bytearray) -> bool:

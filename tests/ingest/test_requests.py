@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -153,6 +154,20 @@ def test_one_string_that_is_not_utf8_does_not_take_other_runs_with_it() -> None:
     (refused,) = (one for one in pendings if one.event.kind == "rejected")
     assert b"\xff\xfe\xfd\xfc\xfb\xfa" in refused.received
     assert span(1).span_id not in refused.received
+
+
+def test_in_json_too_a_span_that_cannot_be_read_is_refused_alone_and_says_why() -> None:
+    spans = [
+        {"traceId": TRACE.hex(), "spanId": f"{n:016x}", "name": "work", "startTimeUnixNano": "1795224000000000000"}
+        for n in (1, 2, 3)
+    ]
+    spans[1]["traceId"] = "zz"
+    value = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).encode()
+    pendings = decode(value, topic=COLLECTOR)
+    assert sorted(said(pendings)) == [(INTAKE, "rejected: not_otlp"), ("p/acme", "span"), ("p/acme", "span")]
+    (refused,) = (one for one in pendings if one.event.kind == "rejected")
+    assert b'"zz"' in refused.received
+    assert "traceId" in refused.event.data["detail"]
 
 
 @pytest.mark.parametrize("kind", ["intake", "kill_switch", "violation", "conflict", "policy_published"])
