@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -28,6 +30,7 @@ def main(home: Path | None = None, *, as_json: bool = False) -> int:
     standard output. Raises TallyError and the errors of the ledger, intake and drivers where it can't be played;
     nothing is left running then either.
     """
+    began = time.monotonic()  # before the imports, which take longer than some acts
     from rich.console import Console
 
     if find_spec("pydantic_ai") is None:
@@ -35,16 +38,17 @@ def main(home: Path | None = None, *, as_json: bool = False) -> int:
             "the package pydantic-ai-slim, which the demo's agents are made with, is not installed",
             "Install it: pip install 'tallystick[server,demo]'.",
         )
+    os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")  # it would print one in the midst of the telling
     from tallystick.demo.play import play
-    from tallystick.demo.telling import WIDTH_MAX
+    from tallystick.demo.telling import WIDTH_OF_A_FILE
     from tallystick.servers.home import make_folder
 
     home = make_folder(home if home is not None else default_home())
-    console = Console(quiet=as_json, highlight=False, soft_wrap=False)
+    console = Console(quiet=as_json, highlight=False)
     if not console.is_terminal:
-        console = Console(quiet=as_json, highlight=False, width=WIDTH_MAX)
+        console = Console(quiet=as_json, highlight=False, width=WIDTH_OF_A_FILE)
     with _logging_to(home / LOG_FILE):
-        summary = asyncio.run(play(home, console))
+        summary = asyncio.run(play(home, console, began))
     if as_json:
         sys.stdout.write(summary.to_json() + "\n")
     return 0 if summary.ok else 1

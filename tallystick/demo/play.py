@@ -10,6 +10,7 @@ provider's list, kept in a file of its own, is what the money is compared with.
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -26,6 +27,7 @@ from projections.knowledge import knowledge
 from projections.links import LINKS, Link, links
 from tallystick.demo import by_otlp, counting
 from tallystick.demo.by_otlp import ByOtlp
+from tallystick.demo.command import own_command
 from tallystick.demo.shop import CURRENCY, ORDERS, Payments, Shop
 from tallystick.demo.stage import Entry, Stage, stage
 from tallystick.demo.story import DESK, OUTCOMES, PERSONS, Story, Told
@@ -72,10 +74,9 @@ class Summary:
         return json.dumps({"ok": self.ok, **asdict(self)}, ensure_ascii=False)
 
 
-async def play(home: Path, console: Console) -> Summary:
-    """Play all acts in a home; nothing runs on afterwards. Raises what `stage` raises, and LedgerError or
-    psycopg.Error where a step can't be done."""
-    began = time.monotonic()
+async def play(home: Path, console: Console, began: float) -> Summary:
+    """Play all acts in a home; nothing runs on afterwards. `began`: the monotonic time at which whoever waits began
+    to. Raises what `stage` raises, and LedgerError or psycopg.Error where a step can't be done."""
     acts = _Acts(home, Teller(console))
     async with AsyncExitStack() as ending:
         with progress_bar() as show:
@@ -368,7 +369,11 @@ class _Acts:
             if summary.ok
             else f"NOT as it must be: {listed(failed)}."
         )
-        teller.say(f"Look around: TALLY_HOME={summary.home} tally up, then tally show {summary.runs[0]['run']}")
+        tally = f"TALLY_HOME={shlex.quote(summary.home)} {own_command()}"
+        teller.say("Look around: start its servers,")
+        teller.command(f"{tally} up")
+        teller.say("and when they are ready, in another terminal, see the first run, or any other:")
+        teller.command(f"{tally} show {summary.runs[0]['run']}")
 
 
 def _verdicts(report: Report) -> dict[str, str]:

@@ -18,7 +18,10 @@ from projections.links import Link
 from tallystick.demo.stage import Entry
 from tallystick.demo.story import Told
 
-WIDTH_MAX: Final = 132  # a wider table is harder to read, not easier
+WIDTH_OF_A_FILE: Final = 10_000  # wider than any line: what is no terminal is told in whole lines
+
+INDENT: Final = 3
+BETWEEN: Final = 2  # spaces between two columns
 
 _IN_EVERY: Final = re.compile(r"/(actor/|received)")  # of a signed entry; told once, not in every line
 
@@ -33,12 +36,16 @@ class Teller:
     def act(self, title: str) -> None:
         """Begin an act."""
         self._acts += 1
-        self._console.print()
-        self._console.print(Text(f"{self._acts}. {title}", style="bold"))
+        self._print(Text())
+        self._print(Text(f"{self._acts}. {title}", style="bold"))
 
     def say(self, text: str) -> None:
         """A plain sentence or two."""
-        self._console.print(Padding(Text(text), (0, 0, 0, 3), expand=False))
+        self._indented(Text(text))
+
+    def command(self, text: str) -> None:
+        """A command to copy: one line, which at most the terminal itself breaks."""
+        self._console.print(Text(f"   {text}"), soft_wrap=True)
 
     def proves(self, text: str) -> None:
         """What this act shows."""
@@ -57,7 +64,7 @@ class Teller:
         table.add_column(width=10, justify="right")
         table.add_column(overflow="fold")
         table.add_row(Text(word, style=style), Text(text))
-        self._console.print(table)
+        self._print(table)
 
     def run(self, entries: Sequence[Entry]) -> None:
         """One run's entries, in the order of its chain."""
@@ -67,7 +74,7 @@ class Teller:
             sealed = " ".join(pointer.lstrip("/") for pointer in leaf.commit or {} if not _IN_EVERY.match(pointer))
             said = Text(summary(leaf), overflow="fold")
             table.add_row(str(entry.index), leaf.kind, leaf.data.get("vouched", "ledger"), said, Text(sealed))
-        self._console.print(Padding(table, (0, 0, 0, 3), expand=False))
+        self._indented(self._fitted(table))
 
     def links(self, told: Sequence[Told], by_run: Mapping[str, Mapping[str, Link]]) -> None:
         """Which run holds which link, with the index of the first entry that shows it."""
@@ -75,7 +82,7 @@ class Teller:
         for name in next(iter(by_run.values())):
             cells = [_first(by_run[run.run][name]) for run in told]
             table.add_row(name.replace("_", " "), *cells)
-        self._console.print(Padding(table, (0, 0, 0, 3), expand=False))
+        self._indented(self._fitted(table))
 
     def known(self, links: Mapping[str, Known]) -> None:
         """How each link of a run is known: what was said, what follows from it and by which rule, what is missing."""
@@ -86,7 +93,7 @@ class Teller:
             rules = Text.assemble(Text(listed(link.rules)), " " if link.rules and lacks else "", lacks)
             entries = " ".join(map(str, link.entries)) if len(link.entries) < 6 else f"{len(link.entries)} of them"
             table.add_row(name.replace("_", " "), Text(link.state, style=style), rules, entries)
-        self._console.print(Padding(table, (0, 0, 0, 3), expand=False))
+        self._indented(self._fitted(table))
 
     def verdicts(self, reports: Mapping[str, Report]) -> None:
         """The three verdicts, side by side, never folded into one."""
@@ -95,7 +102,7 @@ class Teller:
             size = sum(log.size for log in report.logs)
             verdicts = (_colored(word) for word in (report.integrity, report.completeness, report.independence))
             table.add_row(name, str(len(report.logs)), str(size), *verdicts)
-        self._console.print(Padding(table, (0, 0, 0, 3), expand=False))
+        self._indented(self._fitted(table))
 
     def findings(self, report: Report) -> None:
         """Each finding by name, log and index."""
@@ -103,13 +110,50 @@ class Teller:
         for found in report.findings:
             index = "" if found.index is None else str(found.index)
             table.add_row(Text(found.kind, style="bold red"), found.log, index, Text(found.detail))
-        self._console.print(Padding(table, (0, 0, 0, 3), expand=False))
+        self._indented(self._fitted(table))
+
+    def _indented(self, what: Text | Table) -> None:
+        self._print(Padding(what, (0, 0, 0, INDENT), expand=False))
+
+    def _print(self, what: Text | Table | Padding) -> None:
+        """Print it; without the spaces that fill a line up where it goes to a file or a pipe."""
+        if self._console.is_terminal:
+            self._console.print(what)
+            return
+        with self._console.capture() as captured:
+            self._console.print(what)
+        for line in captured.get().splitlines():
+            self._console.print(Text(line.rstrip()), soft_wrap=True)
+
+    def _fitted(self, table: Table) -> Table:
+        """The table with widths at which it fits the console, its words whole."""
+        texts = [[str(column.header), *(str(cell) for cell in column.cells)] for column in table.columns]
+        wide = [max(map(len, cells)) for cells in texts]
+        words = [max((len(word) for cell in cells for word in cell.split()), default=1) for cells in texts]
+        room = self._console.width - INDENT - BETWEEN * (len(texts) - 1)
+        for column, width in zip(table.columns, widths(wide, words, room), strict=True):
+            column.width = width
+        return table
 
     def _table(self, *columns: str) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim", width=None)
         for column in columns:
             table.add_column(column, overflow="fold")
         return table
+
+
+def widths(wide: Sequence[int], words: Sequence[int], room: int) -> list[int]:
+    """The columns' widths: their texts' (`wide`) if `room` is enough for all; else less, but none less than its longest
+    word (`words`); where even those don't fit, the widest give."""
+    if sum(wide) <= room:
+        return list(wide)
+    found = list(words)
+    while sum(found) > max(room, len(found)):
+        found[found.index(max(found))] -= 1
+    for _ in range(room - sum(found)):
+        lacks = [of - has for of, has in zip(wide, found, strict=True)]
+        found[lacks.index(max(lacks))] += 1
+    return found
 
 
 def _first(link: Link) -> Text:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psycopg
@@ -61,19 +63,39 @@ class Shown:
 
 
 def play(home: Path, *, as_json: bool) -> tuple[int, str]:
-    """Run the demo's main as a process of its own; warnings are errors there too."""
+    """Run the demo's main as a process of its own; warnings are errors there too. Its standard error is a terminal,
+    and nothing tells the libraries that this is a test: what they would say to a person, they would say."""
     program = PROGRAM.format(as_json)
-    environment = {**os.environ, "COLUMNS": "120"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, str(home)],
-        capture_output=True,
-        text=True,
-        timeout=PLAY_S,
-        env=environment,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_VERSION")}
+    screen, terminal = pty.openpty()
+    remarks = bytearray()
+    reader = Thread(target=lambda: remarks.extend(b"".join(iter(lambda: on_screen(screen), b""))))
+    reader.start()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program, str(home)],
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            text=True,
+            timeout=PLAY_S,
+            env=environment,
+            check=False,
+        )
+    finally:
+        os.close(terminal)
+        reader.join()
+        os.close(screen)
+    assert b"Traceback" not in remarks, remarks.decode()
+    assert b"pydantic-ai" not in remarks, remarks.decode()
     return done.returncode, done.stdout
+
+
+def on_screen(screen: int) -> bytes:
+    """What was written to the terminal, nothing when nobody holds it any more."""
+    try:
+        return os.read(screen, 65536)
+    except OSError:  # so Linux says that it is closed
+        return b""
 
 
 async def read(home: Path) -> tuple[list[tuple[str, int, bytes]], bytes]:
@@ -319,3 +341,7 @@ def test_a_ledger_that_was_touched_ends_it_with_1_in_plain_words(shown: Shown) -
     for word in ("unwitnessed", "leaf_edited", "proves", "does not"):
         assert word in said
     assert processes_of(shown.home) == []
+    lines = said.splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert f"   TALLY_HOME={shown.home} {sys.executable} -m tallystick up" in lines
+    assert lines[-1].startswith(f"   TALLY_HOME={shown.home} {sys.executable} -m tallystick show ")
