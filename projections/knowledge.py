@@ -6,27 +6,29 @@ that it didn't happen. A link is as well known as the least known of its aspects
 those that aren't. A question that nobody answered in this run is no approval: it is `pending`.
 
 Guarantees: only public members decide, so erasing content changes nothing here; each rule is named, and each statement
-names the entries that show it. A link that `links` holds is never missing and lacks nothing. Does not: guess a verdict
-(a guardrail that doesn't say its own is none), or judge whether what was said is true.
+names the entries that show it. A link that `links` holds is never missing and lacks nothing, but for the cost of each
+call where some calls have one and others none. Does not: guess a verdict (a guardrail that doesn't say its own is
+none), or judge whether what was said is true.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from ledger.leaf import Leaf
 from projections.inference import references, rule_of, rules_of_members
 from projections.links import ASPECTS
-from projections.reading import Entry, count, text
+from projections.reading import Entry, amount, count, text
 from projections.steps import Run, approvals, steps
 from projections.steps.spans import TOKENS
 from projections.steps.told import node_of
-from projections.steps.totals import counted
+from projections.steps.totals import calls_without_cost, counted
 
 State = Literal["reported", "inferred", "missing"]
 
+COST_OF_EACH_CALL: Final = "cost_of_each_call"  # what the cost of a run lacks where it is that of some of its calls
 DROPPED: Final = ("dropped_attributes", "dropped_events", "dropped_links")  # what an SDK counts, by OTLP's names
 
 
@@ -111,7 +113,7 @@ def knowledge_of(run: Run) -> Knowledge:
     """What is known of a run."""
     entries = sorted((entry for step in run.steps for entry in step.entries), key=lambda one: one.index)
     return Knowledge(
-        links={link: _known(link, entries) for link in ASPECTS},
+        links={link: _known(link, entries) for link in ASPECTS} | _cost_and_latency(run, entries),
         members=_inferred_members(entries),
         missing=_missing(run),
         dropped=_dropped(entries),
@@ -167,6 +169,15 @@ def _known(link: str, entries: Iterable[Entry]) -> Known:
             rules.update(said)
     state: State = "missing" if not states else "inferred" if "inferred" in states else "reported"
     return Known(state, tuple(sorted(rules)), tuple(lacks), tuple(sorted(shown)))
+
+
+def _cost_and_latency(run: Run, entries: Iterable[Entry]) -> dict[str, Known]:
+    """A sum over some of the calls is not the run's cost, unless its end claims one for all of it."""
+    known = _known("cost_and_latency", entries)
+    whole = any(step.kind == "run_finished" and amount(step.said("cost_claimed")) is not None for step in run.steps)
+    if "cost" not in known.lacks and not whole and calls_without_cost(run):
+        known = replace(known, lacks=(*known.lacks, COST_OF_EACH_CALL))
+    return {"cost_and_latency": known}
 
 
 def _is_from_span(leaf: Leaf) -> bool:

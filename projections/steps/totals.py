@@ -53,6 +53,7 @@ class Totals:
     model_calls: int
     model_calls_without_tokens: int  # that say no number of input or output tokens: the sums lack theirs
     model_calls_unpriced: int
+    model_calls_unclaimed: int  # of which nobody claims a cost
     tokens: Mapping[str, int]  # by class; cached ones are input tokens too, reasoning ones output tokens
     cost: Cost
     tool_calls: int  # that were started or finished, and not denied
@@ -95,6 +96,7 @@ def totals_of(run: Run) -> Totals:
         model_calls=len(models),
         model_calls_without_tokens=sum(1 for step in models if _usage(step) is None),
         model_calls_unpriced=sum(1 for step in models if amount((_usage(step) or {}).get("price")) is None),
+        model_calls_unclaimed=sum(1 for step in models if amount(_claim(step)) is None),
         tokens={name: tokens[name] for name in TOKENS if name in tokens},
         cost=Cost(
             priced=_sums(usage.get("price") for usage in usages),
@@ -149,6 +151,33 @@ def counted(step: Step, name: str) -> Entry | None:
         return next((entry for entry in step.entries if name in entry.leaf.data), None)
     most = max(step.entries, key=lambda entry: _tokens_said(entry.leaf.data))
     return most if name in most.leaf.data else None
+
+
+def calls_without_cost(run: Run) -> int:
+    """How many model calls have neither a price nor a claimed cost, and are in no total that counts as theirs."""
+    says = {at for at, step in enumerate(run.steps) if step.kind == "model_call" and _has_cost(step)}
+    spoken: set[int] = set()  # the totals inside which a call says a cost: they don't count
+    for at in says:
+        above = run.steps[at].within
+        while above is not None and above not in spoken:
+            spoken.add(above)
+            above = run.steps[above].within
+    covered: dict[int | None, bool] = {None: False, **dict.fromkeys(says - spoken, True)}
+    lacking = 0
+    for step in run.steps:
+        if step.kind != "model_call" or step.total or _has_cost(step):
+            continue
+        path, above = [], step.within
+        while above not in covered:
+            path.append(above)
+            above = run.steps[above].within if above is not None else None
+        covered.update(dict.fromkeys(path, covered[above]))
+        lacking += not covered[step.within]
+    return lacking
+
+
+def _has_cost(step: Step) -> bool:
+    return amount(step.said("price")) is not None or amount(_claim(step)) is not None
 
 
 def _usage(step: Step) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ _APPROVALS: Final = ("asked", "approved", "rejected", "expired", "undecided", "u
 
 def tell_run(shown: RunShown, limit: int | None = ENTRIES_SHOWN) -> None:
     """What the run comes to and what is known of it; then its entries by time, so many of them, or all (None)."""
-    put(f"run {shown.run} in {shown.log}, {len(shown.entries)} entries")
+    put(f"run {shown.run} in {shown.log}, {_number(len(shown.entries), 'entry', 'entries')}")
     _tell_totals(shown.told, shown.totals)
     _tell_knowledge(shown.knowledge)
     put()
@@ -74,12 +74,12 @@ def _tell_knowledge(known: Knowledge) -> None:
             name.replace("_", " "),
             link.state,
             _listed(link.rules),
-            _listed(link.lacks) if link.entries else "-",
+            _listed([aspect.replace("_", " ") for aspect in link.lacks]),
             _indexes(link.entries),
         )
         for name, link in known.links.items()
     ]
-    rows.insert(0, ("link", "known", "by rule", "lacks", "shown by index"))
+    rows.insert(0, ("link", "state", "by rule", "lacks", "shown by index"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         put("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -100,15 +100,15 @@ def _tell_totals(run: Run, totals: Totals) -> None:
     """How the run ended and what it comes to, each thing counted once."""
     put(_ending(run))
     put(
-        f"{totals.model_calls} model calls, {totals.tool_calls} tool calls ({totals.tool_calls_denied} denied),"
-        f" {totals.errors} errors, {totals.retries} retries, {totals.delegations} delegations"
+        f"{_number(totals.model_calls, 'model call')}, {_number(totals.tool_calls, 'tool call')}"
+        f" ({totals.tool_calls_denied} denied), {_number(totals.errors, 'error')},"
+        f" {_number(totals.retries, 'retry', 'retries')}, {_number(totals.delegations, 'delegation')}"
     )
     approvals = {name: number for name in _APPROVALS if (number := getattr(totals.approvals, name))}
     if approvals:
         put(f"approvals: {', '.join(f'{number} {name}' for name, number in approvals.items())}")
     tokens = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in totals.tokens.items())
-    lacking = totals.model_calls_without_tokens
-    put(f"{tokens or 'no tokens told'}{f' ({lacking} calls tell none)' if lacking else ''}")
+    put(f"{tokens or 'no tokens told'}{_lacking(totals.model_calls_without_tokens, totals, 'tokens')}")
     cost = totals.cost
     said: Mapping[str, Mapping[str, Decimal]] = {
         "priced": cost.priced,
@@ -116,7 +116,12 @@ def _tell_totals(run: Run, totals: Totals) -> None:
         "tools": cost.tools,
         "claimed for the run": cost.whole,
     }
-    put("; ".join(f"{name} {_money(sums)}" for name, sums in said.items()))
+    # Of a sum, beside it: how many calls it is without.
+    beside = {
+        "priced": _lacking(totals.model_calls_unpriced, totals, "a price"),
+        "claimed": _lacking(totals.model_calls_unclaimed, totals, "a claim") if cost.claimed else "",
+    }
+    put("; ".join(f"{name} {_money(sums)}{beside.get(name, '')}" for name, sums in said.items()))
     put()
 
 
@@ -129,6 +134,14 @@ def _ending(run: Run) -> str:
     if any(step.kind == "run_finished" for step in run.steps):
         return f"{status}, {began}; no time of its end was told"
     return f"no end was told; {began}"
+
+
+def _number(number: int, one: str, several: str | None = None) -> str:
+    return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
+def _lacking(number: int, totals: Totals, what: str) -> str:
+    return f" ({number} of {_number(totals.model_calls, 'model call')} without {what})" if number else ""
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -85,7 +85,7 @@ def test_what_it_comes_to_and_what_is_known_stand_before_the_entries(capsys: pyt
 
     places = [
         next(at for at, line in enumerate(told) if line.startswith(start))
-        for start in ("run r1", "no end was told", "1 model calls", "link ", "  seq", "       index 0")
+        for start in ("run r1", "no end was told", "1 model call,", "link ", "  seq", "       index 0")
     ]
     assert places == sorted(places)
     assert places[:2] == [0, 1]
@@ -124,10 +124,10 @@ def test_the_links_stand_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     told = lines(capsys, run)
     table = [re.split(r" {2,}", line) for line in told]
 
-    assert ["link", "known", "by rule", "lacks", "shown by index"] in table
+    assert ["link", "state", "by rule", "lacks", "shown by index"] in table
     assert ["model invocation", "reported", "-", "-", "0, 1, 2 and 2 more"] in table
     assert ["cost and latency", "inferred", "span_times", "cost", "0, 1, 2 and 2 more"] in table
-    assert ["final action", "missing", "-", "-", "-"] in table
+    assert ["final action", "missing", "-", "action", "-"] in table
     assert "model_call.latency_us is inferred by span_times: indexes 0, 1, 2 and 2 more" in told
     assert "model_call.provider was not said: indexes 0, 1, 2 and 2 more" in told
 
@@ -152,19 +152,39 @@ def test_the_totals_count_once(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert lines(capsys, ended)[1:5] == [
         "success, 2026-11-21T03:00:00.000001Z to 2026-11-21T03:00:00.000009Z",
-        "1 model calls, 0 tool calls (0 denied), 0 errors, 0 retries, 0 delegations",
+        "1 model call, 0 tool calls (0 denied), 0 errors, 0 retries, 0 delegations",
         "11 input tokens, 7 output tokens",
         "priced 0.0010 USD; claimed -; tools -; claimed for the run -",
     ]
 
 
+def test_beside_a_sum_stands_how_many_calls_it_is_without(capsys: pytest.CaptureFixture[str]) -> None:
+    told = lines(
+        capsys,
+        shown(
+            event("priced", "model_call", {"input_tokens": 3, "price": MONEY, "latency_us": 1}, at=1),
+            event("unknown model", "model_call", {"input_tokens": 100, "cost_claimed": MONEY}, at=2),
+            event("no tokens", "model_call", {}, at=3),
+        ),
+    )
+    table = [re.split(r" {2,}", line) for line in told]
+
+    assert told[3:5] == [
+        "103 input tokens (1 of 3 model calls without tokens)",
+        "priced 0.0010 USD (2 of 3 model calls without a price);"
+        " claimed 0.0010 USD (2 of 3 model calls without a claim); tools -; claimed for the run -",
+    ]
+    assert ["cost and latency", "reported", "-", "cost of each call", "0, 1"] in table
+
+
 def test_a_run_without_an_end_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     told = lines(capsys, shown(event("m", "model_call")))
 
-    assert told[1:4] == [
+    assert told[1:5] == [
         "no end was told; started at an unknown time",
-        "1 model calls, 0 tool calls (0 denied), 0 errors, 0 retries, 0 delegations",
-        "no tokens told (1 calls tell none)",
+        "1 model call, 0 tool calls (0 denied), 0 errors, 0 retries, 0 delegations",
+        "no tokens told (1 of 1 model call without tokens)",
+        "priced - (1 of 1 model call without a price); claimed -; tools -; claimed for the run -",
     ]
 
 

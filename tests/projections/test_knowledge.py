@@ -91,6 +91,39 @@ KNOWN = [
     ("error_path", [span("t", "tool_call", {"status": "error"})], "inferred", ["span_status"], []),
     ("error_path", [event("t", "retry", {"of": "x", "attempt": 2})], "reported", [], []),
 ]
+PRICED = event("priced", "model_call", {"price": MONEY, "latency_us": 1})
+ALL = {"cost_claimed": MONEY}
+INNER = [span(f"i{n}", "model_call", parent="o", at=n) for n in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("what", "others", "lacks"),
+    [
+        ("another call without any cost", [event("m", "model_call")], ("cost_of_each_call",)),
+        ("another call that claims one", [event("m", "model_call", ALL)], ()),
+        ("the run's end claims one for all", [event("m", "model_call"), event("e", "run_finished", ALL)], ()),
+        ("calls in a total that has one", [span("o", "model_call", ALL), *INNER], ()),
+        (
+            "calls in a total that has one, which doesn't count, since a call in it has one too",
+            [span("o", "model_call", ALL), *INNER, span("i3", "model_call", ALL, parent="o", at=3)],
+            ("cost_of_each_call",),
+        ),
+        (
+            "calls in a total in a total that has one",
+            [
+                span("top", "model_call", ALL),
+                span("o", "model_call", parent="top"),
+                span("beside", "model_call", parent="top"),
+                *INNER,
+            ],
+            (),
+        ),
+    ],
+)
+def test_the_cost_of_some_calls_is_not_that_of_the_run(what: str, others: list[Leaf], lacks: tuple[str, ...]) -> None:
+    assert known("cost_and_latency", PRICED, *others).lacks == lacks, what
+
+
 MISSING = [
     ("policy_decision", [span("g", "policy_decision", {"decision": "unknown"})], "a guardrail that says no verdict"),
     ("policy_decision", [span("t", "tool_call", {"status": "denied"})], "a denied call"),
@@ -228,7 +261,7 @@ def test_a_link_that_is_held_is_known_and_whatever_is_said_names_entries_of_the_
         assert set(one.rules) <= set(RULES)
         if held[name].held:
             assert one.state != "missing"
-            assert one.lacks == ()
+            assert one.lacks == () or (name, one.lacks) == ("cost_and_latency", ("cost_of_each_call",))
         assert {shown.index for shown in held[name].shown} <= set(one.entries)
     assert {index for one in found.members for index in one.entries} <= indexes
     asked = {index for index, leaf in entries if leaf.kind == "approval_request"}
