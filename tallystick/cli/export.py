@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tallystick.cli.output import AsJson, note, progress, put, put_json
+from tallystick.cli.output import AsJson, counted, note, progress, put, put_json
 
 if TYPE_CHECKING:
     from ledger.checkpoint import Checkpoint
@@ -37,18 +37,23 @@ def log(
     Examples:
       tally export log ledger.example.org/acme -o acme-log
     """
-    from ledger.errors import ForkRefused, NoteError, ProofError
+    from ledger.errors import ForkRefused, LogMissing, NoteError, ProofError
     from tallystick.cli.connect import servers
+    from tallystick.errors import TallyError
 
     try:
         found = asyncio.run(_export(servers(), origin, output))
+    except LogMissing as error:
+        raise TallyError(
+            f"the database has no log {origin}", "`tally tenant list` and `tally keys list` list logs."
+        ) from error
     except (ProofError, NoteError, ForkRefused) as error:
         note(f"tally: {error}; `tally verify --log {origin}` says where")
         return 1
     if as_json:
         put_json({"origin": origin, "size": found.tree_size, "root": found.root_hash.hex(), "path": str(output)})
     else:
-        put(f"{origin}: {found.tree_size:,} entries, root {found.root_hash.hex()}, in {output}")
+        put(f"{origin}: {counted(found.tree_size, 'entry', 'entries')}, root {found.root_hash.hex()}, in {output}")
     return 0
 
 

@@ -51,6 +51,11 @@ def note(line: str) -> None:
     sys.stderr.flush()
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """So many of a thing: `1 log`, `2,048 logs`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def put_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table; plain text, tab-separated, where standard output is no terminal."""
     if not sys.stdout.isatty():

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tallystick.cli.output import AsJson, note, progress, put, put_exactly
+from tallystick.cli.output import AsJson, counted, note, progress, put, put_exactly
 from tallystick.errors import TallyError
 
 if TYPE_CHECKING:
+    from ledger.db import Connection
     from ledger.keystore import KeyStore
     from ledger.verify import Report
     from tallystick.cli.connect import Servers
@@ -61,8 +63,9 @@ async def _verify(
     from ledger.verify import verify as recompute
     from tallystick.cli.connect import auditor, keystore_to_read
 
-    async with auditor(of):
-        pass  # says what to do where there is no ledger
+    async with auditor(of) as conn:  # says what to do where there is no ledger
+        with keystore_to_read(of.settings) as keystore:
+            await require_registered(conn, keystore, logs or (), tenant)
     with keystore_to_read(of.settings) as keystore, progress() as report:
         if known is not None:
             _require_undamaged(known, keystore)
@@ -75,6 +78,28 @@ async def _verify(
             since_verified=since_verified,
             progress=report,
         )
+
+
+async def require_registered(conn: Connection, keystore: KeyStore, logs: Sequence[str], tenant: str | None) -> None:
+    """Raise TallyError for a log or a tenant that never was: a slip of whoever asks, not a finding.
+
+    The key store remembers both, and nobody with the database alone can make it forget: a log's signing key and the key
+    of a tenant's name are there before the first entry. So what it has and the database has not did vanish. Where a
+    log did, an unknown tenant may be the one that had it, and whose name's key was erased.
+    """
+    from ledger.verify.plan import read_logs
+
+    rows = await read_logs(conn)
+    there = {row.log for row in rows}
+    known = {*keystore.origins(), *(published.origin for published in keystore.all_published())}
+    for log in logs:
+        if log not in there | known:
+            raise TallyError(f"no log {log} was ever registered", "`tally keys list` lists the logs.")
+    if tenant is None or known - there or any(row.tenant == tenant or not row.listed for row in rows):
+        return
+    cursor = await conn.execute("SELECT FROM tenants WHERE tenant = %s", (tenant,))
+    if await cursor.fetchone() is None and keystore.find_keys([(tenant, "p", tenant)]) == [None]:
+        raise TallyError(f"no tenant {tenant} was ever registered", "See `tally tenant list`.")
 
 
 def _require_undamaged(known: bytes, keystore: KeyStore) -> None:
@@ -98,15 +123,15 @@ def _tell(report: Report) -> None:
     put(f"completeness  {report.completeness}")
     put(f"independence  {report.independence}")
     entries = sum(log.size for log in report.logs)
-    put(f"{len(report.logs):,} logs, {entries:,} entries")
+    put(f"{counted(len(report.logs), 'log')}, {counted(entries, 'entry', 'entries')}")
     for origin, size in sorted(report.not_reread.items()):
-        put(f"not read again: the first {size:,} entries of {origin}")
+        put(f"not read again: the first {counted(size, 'entry', 'entries')} of {origin}")
     for finding in report.findings[:FINDINGS_SHOWN_MAX]:
         at = finding.log if finding.index is None else f"{finding.log} {finding.index}"
         put(f"{finding.kind}  {at}: {finding.detail}")
     more = len(report.findings) - FINDINGS_SHOWN_MAX
     if more > 0:
-        put(f"and {more:,} findings more; --json lists them")
+        put(f"and {counted(more, 'finding')} more; --json lists them")
     sys.stdout.flush()
     if report.completeness == "unknown":
         note("unknown: nothing is known to be missing; runs are open, or producers didn't number their events")

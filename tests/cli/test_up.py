@@ -124,7 +124,10 @@ def export(tally: Tally, log: str, vkeys: list[str], root: str) -> None:
     edge.extend([leaf_hash(entry) for entry in entries])
     assert (edge.tree_size, edge.root()) == (found.tree_size, found.root_hash)
     assert "is not empty" in tally("export", "log", log, "-o", folder).one_line()
-    assert "no such log" in tally("export", "log", f"{log}/9", "-o", folder / "new").one_line()
+    unknown = tally("export", "log", f"{log}/9", "-o", folder / "new").one_line()
+    assert unknown.startswith(f"tally: the database has no log {log}/9. `tally tenant list`")
+    assert "no tenant nope was ever registered" in tally("verify", "--tenant", "nope").one_line()
+    assert "no log nope was ever registered" in tally("verify", "--log", "nope", "--json").one_line()
     known = tally("verify", "--known-checkpoint", folder / "checkpoint", "--json")
     assert (known.status, known.json["findings"]) == (0, []), known
     damaged = folder.parent / "damaged"
