@@ -1,8 +1,8 @@
 """The twelve links of a run: which of them its entries hold, and which entries show it. Pure.
 
-A link has one aspect or two; it is held when each of its aspects is shown by at least one entry. So `cost_and_latency`
-needs a cost and a latency, in one entry or in two, and what is there of a link that isn't held is still given. How far
-the runtime said it, and how far it was inferred: `knowledge`.
+A link has up to three aspects; it is held when each of them is shown by at least one entry. So `cost_and_latency` needs
+a cost and a latency, in one entry or in two, and what is there of a link that isn't held is still given. How far the
+runtime said it, and how far it was inferred: `knowledge`.
 
 Guarantees: only public members of leaves decide, so erasing content changes no link; whether a content field was
 recorded is read from the leaf's commitment. Does not: judge whether the evidence is enough, true, or vouched for by
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ledger.leaf import Leaf
+
+DECISIONS: Final = ("approve", "reject", "edit", "expire")  # of an approval_decision
 
 Test = Callable[[Leaf], bool]
 
@@ -57,6 +59,10 @@ def _is_human_answer(leaf: Leaf) -> bool:
     return leaf.kind == "approval_decision" and leaf.data.get("reviewer_kind") != "system"
 
 
+def _says_answer(leaf: Leaf) -> bool:
+    return _is_human_answer(leaf) and leaf.data.get("decision") in DECISIONS
+
+
 def _names_reviewer(leaf: Leaf) -> bool:
     return _is_human_answer(leaf) and "reviewer" in leaf.data
 
@@ -83,7 +89,7 @@ ASPECTS: Final[Mapping[str, Mapping[str, Test]]] = {
     "tool_selection": {"choice": _of_kind("tool_selection")},
     "tool_execution": {"execution": _is_execution},
     "policy_decision": {"verdict": _is_verdict},
-    "human_approval": {"answer": _is_human_answer, "reviewer": _names_reviewer},
+    "human_approval": {"answer": _is_human_answer, "decision": _says_answer, "reviewer": _names_reviewer},
     "final_action": {"action": _of_kind("final_action")},
     "cost_and_latency": {"cost": _has_cost, "latency": _has_latency},
     "error_path": {"failure": _is_failure},

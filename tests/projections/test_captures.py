@@ -129,7 +129,7 @@ def test_no_tool_ran_where_the_approval_was_denied_and_the_denial_is_inferred() 
     assert (totals(asked).approvals.asked, totals(asked).approvals.unanswered) == (1, 1)
     assert (totals(denied).approvals.undecided, totals(denied).approvals.asked) == (1, 0)  # the reason is its own words
     answer = knowledge(arrived(denied)).links["human_approval"]
-    assert (answer.state, answer.rules, answer.lacks) == ("inferred", ("answered_call",), ("reviewer",))
+    assert (answer.state, answer.rules, answer.lacks) == ("inferred", ("answered_call",), ("decision", "reviewer"))
     assert knowledge(arrived(asked)).links["human_approval"].state == "missing"
 
 

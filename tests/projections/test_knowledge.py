@@ -63,6 +63,13 @@ KNOWN = [
     ("human_approval", [event("a", "approval_decision", HUMAN)], "reported", [], []),
     (
         "human_approval",
+        [span("a", "approval_decision", {"approval": "a", "missing": ["decision"]}, derived=0)],
+        "inferred",
+        ["answered_call"],
+        ["decision", "reviewer"],
+    ),
+    (
+        "human_approval",
         [span("a", "approval_decision", {"approval": "a", "decision": "reject"}, derived=0)],
         "inferred",
         ["answered_call"],

@@ -9,6 +9,7 @@ from projections.links import LINKS, Shown, links
 from tests.projections.leaves import COMMITTED, LOG, leaf
 
 AGENT = {"agent": "desk", "version": "1"}
+SAID = {"reviewer": "p:1", "decision": "approve"}
 
 SHOWS = [
     ("user_request", leaf("run_started", commit={"/request": COMMITTED})),
@@ -22,8 +23,8 @@ SHOWS = [
     ("tool_execution", leaf("tool_call", {"phase": "finished", "status": "ok"})),
     ("tool_execution", leaf("tool_call", {"phase": "started"})),
     ("policy_decision", leaf("policy_decision", {"decision": "deny"})),
-    ("human_approval", leaf("approval_decision", {"reviewer": "p:1", "reviewer_kind": "human"})),
-    ("human_approval", leaf("approval_decision", {"reviewer": "p:1"})),
+    ("human_approval", leaf("approval_decision", {"reviewer": "p:1", "reviewer_kind": "human", "decision": "edit"})),
+    ("human_approval", leaf("approval_decision", {"reviewer": "p:1", "decision": "reject"})),
     ("final_action", leaf("final_action")),
     ("cost_and_latency", leaf("model_call", {"price": {"amount": "1"}, "latency_us": 5})),
     ("cost_and_latency", leaf("run_finished", {"cost_claimed": {"amount": "1"}, "total_latency_us": 5})),
@@ -43,8 +44,10 @@ DOES_NOT_SHOW = [
     ("tool_execution", leaf("tool_selection"), "a choice"),
     ("policy_decision", leaf("policy_decision", {"decision": "unknown"}), "a guardrail without a verdict"),
     ("human_approval", leaf("approval_request", {"approval": "a"}), "a question without an answer"),
-    ("human_approval", leaf("approval_decision", {"reviewer": "p:1", "reviewer_kind": "system"}), "a machine"),
-    ("human_approval", leaf("approval_decision", {"reviewer_kind": "human"}), "nobody in particular"),
+    ("human_approval", leaf("approval_decision", {**SAID, "reviewer_kind": "system"}), "a machine"),
+    ("human_approval", leaf("approval_decision", {"reviewer_kind": "human", "decision": "approve"}), "nobody"),
+    ("human_approval", leaf("approval_decision", {"reviewer": "p:1"}), "an answer that nobody says"),
+    ("human_approval", leaf("approval_decision", {**SAID, "decision": "perhaps"}), "an answer that is none"),
     ("final_action", leaf("run_finished", {"status": "success"}), "an end"),
     ("cost_and_latency", leaf("model_call", {"latency_us": 5}), "a latency alone"),
     ("cost_and_latency", leaf("model_call", {"price": {"amount": "1"}}), "a cost alone"),
