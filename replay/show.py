@@ -17,6 +17,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 import orjson
@@ -28,9 +29,13 @@ from ledger.keystore import KeyStore
 from ledger.leaf import Leaf, check_leaf
 from projections.knowledge import Knowledge, knowledge_of
 from projections.steps import Run, Totals, steps, totals_of
-from replay.errors import RunUnknown
+from replay.errors import Newest, NoSuchRun, RunUnknown
 
 ROWS_AT_ONCE = 500
+# Suggested instead of a run that isn't there: so many, found among so many entries of so many logs.
+NEWEST_RUNS = 3
+NEWEST_ENTRIES = 200
+NEWEST_LOGS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +152,25 @@ async def _log_of(conn: Connection, run: str, tenant: str | None) -> str:
     found = await cursor.fetchall()
     if not found:
         whose = f" of tenant {tenant}" if tenant is not None else ""
-        raise RunUnknown(f"there is no run {run}{whose} on the record")
+        raise NoSuchRun(f"there is no run {run}{whose} on the record", await _newest(conn, tenant))
     if len(found) > 1:
         raise RunUnknown(f"run {run} is of several tenants, {', '.join(row[0] for row in found)}: name one, --tenant T")
     return str(found[0][1])
+
+
+async def _newest(conn: Connection, tenant: str | None) -> list[Newest]:
+    """The runs that were added to last, of all that this connection may read, or of one tenant; among the newest
+    entries of the newest logs, so that it costs the same whatever the record holds."""
+    cursor = await conn.execute(
+        "SELECT e.run, l.tenant, max(e.recorded) FROM"
+        " (SELECT log, tenant FROM logs WHERE class = 'tenant' AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)"
+        " ORDER BY recorded DESC LIMIT %(logs)s) l"
+        " CROSS JOIN LATERAL (SELECT run, recorded FROM entries WHERE log = l.log ORDER BY index DESC"
+        " LIMIT %(entries)s) e WHERE e.run IS NOT NULL AND e.recorded IS NOT NULL"
+        " GROUP BY 1, 2 ORDER BY 3 DESC, 2, 1 LIMIT %(runs)s",
+        {"tenant": tenant, "logs": NEWEST_LOGS, "entries": NEWEST_ENTRIES, "runs": NEWEST_RUNS},
+    )
+    return [Newest(run, whose, recorded.astimezone(UTC)) for run, whose, recorded in await cursor.fetchall()]
 
 
 async def _erased(conn: Connection, log: str) -> frozenset[str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tallystick.cli.output import AsJson, note, put_exactly
-from tallystick.cli.telling import ENTRIES_SHOWN, tell_run
+from tallystick.cli.telling import ENTRIES_SHOWN, how_to_find, tell_run
+from tallystick.errors import TallyError
 
 if TYPE_CHECKING:
     from replay.show import RunShown
@@ -38,15 +39,22 @@ def show(
     Each of the twelve links of a run is `reported`, `inferred` (by which rule) or `missing`: the record holds nothing
     of it, which doesn't mean that it didn't happen. In the totals, what was told several times counts once.
 
+    A run's id is the one that its sender gave: the emitter's `run.id`, the attribute `tallystick.run_id` of OTLP, or,
+    of OTLP without it, the trace id in hex. For an id that isn't on the record, the newest runs are named.
+
     \b
     Examples:
       tally show 7f31-returns
       tally show 7f31-returns --limit 20
       tally show 7f31-returns --tenant acme --json
     """
+    from replay.errors import NoSuchRun
     from tallystick.cli.connect import servers
 
-    shown = asyncio.run(_show(servers(), run, tenant))
+    try:
+        shown = asyncio.run(_show(servers(), run, tenant))
+    except NoSuchRun as error:
+        raise TallyError(str(error), how_to_find(error.newest)) from error
     if as_json:
         put_exactly(shown.to_json())
     else:

@@ -12,6 +12,7 @@ from tallystick.cli.output import put
 if TYPE_CHECKING:
     from projections.knowledge import Knowledge
     from projections.steps import Run, Totals
+    from replay.errors import Newest
     from replay.show import RunShown
 
 VALUE_CHARACTERS_MAX: Final = 200  # of a content value
@@ -35,6 +36,15 @@ def tell_run(shown: RunShown, limit: int | None = ENTRIES_SHOWN) -> None:
     more = len(in_order) - len(in_order[:limit])
     if more:
         put(f"and {more} more: --all shows every entry, --limit N the first N")
+
+
+def how_to_find(newest: Sequence[Newest]) -> str:
+    """What to do where there is no run of that id."""
+    ids = "A run's id is the emitter's `run.id`, or `tallystick.run_id` of OTLP, else the trace id in hex"
+    if not newest:
+        return f"No run was recorded lately: see `tally tenant list`, and `tally rejected list`. {ids}."
+    told = "; ".join(f"{one.run} (tenant {one.tenant}, {one.recorded:%Y-%m-%dT%H:%M:%SZ})" for one in newest)
+    return f"The newest on the record: {told}. {ids}."
 
 
 def _by_time(entries: Sequence[dict[str, Any]]) -> list[int]:

@@ -13,7 +13,7 @@ from ledger.db import connect
 from ledger.keystore import SqliteKeyStore
 from ledger.registry import Registry, append_pending
 from ledger.seal import Pending, Sealer, ledger_event
-from replay.errors import RunUnknown
+from replay.errors import NoSuchRun, RunUnknown
 from replay.show import as_text, show_run
 from tests.cli.tally import Tally
 from tests.faults.support import Site, event
@@ -170,6 +170,46 @@ async def test_the_command_shows_as_many_entries_as_it_is_told_and_as_json_all(s
     assert first.out.splitlines()[-1] == "and 1 more: --all shows every entry, --limit N the first N"
     assert [first.out.count("call-3"), every.out.count("call-3"), len(as_json.json["entries"])] == [0, 1, 3]
     assert [entry["run_seq"] for entry in as_json.json["entries"]] == [0, 1, 2]
+
+
+async def test_for_a_run_that_is_not_there_the_newest_are_named(site: Site, tmp_path: Path) -> None:
+    tally = Tally.at(tmp_path / "home", TALLY_POSTGRES_URL=site.postgres, TALLY_KEYSTORE=str(site.keys))
+    assert "No run was recorded lately" in tally("show", "nope", "--tenant", "nobody").one_line()
+
+    await send(site, event("run-1", 1))
+    await send(site, event("run-2", 1))
+    await send(site, event("run-1", 2))
+    with pytest.raises(NoSuchRun) as refused:
+        await shown(site, "nope", site.tenant)
+    assert [(one.run, one.tenant) for one in refused.value.newest] == [("run-1", site.tenant), ("run-2", site.tenant)]
+
+    told = tally("show", "nope", "--tenant", site.tenant).one_line()
+    assert f"there is no run nope of tenant {site.tenant} on the record. The newest on the record: run-1 (" in told
+    assert "else the trace id" in told
+    assert site.tenant not in tally("show", "nope", "--tenant", "nobody").one_line()
+
+
+async def test_who_may_read_one_tenant_hears_of_no_other_ones_runs(site: Site) -> None:
+    await send(site, event("mine", 1))
+    with SqliteKeyStore(site.keys) as keystore:
+        async with await connect(site.postgres, "tally_writer") as conn:
+            appender = Appender(conn, keystore, Sealer(keystore))
+            other = await Registry(conn, keystore, site.prefix).add_tenant(appender, f"{site.tenant}-other")
+            source = {"ledger": "correction/1"}
+            entry = ledger_event("correction", source, data={"of": "x", "cause": "y"}, run="theirs")
+            await append_pending(appender, Pending(entry, other.tenant, other.origins[0], source))
+    async with await connect(site.postgres, None) as conn:
+        await conn.execute(
+            "INSERT INTO reader_tenants VALUES (session_user, %s) ON CONFLICT DO NOTHING", (site.tenant,)
+        )
+        try:
+            await conn.execute("SET ROLE tally_reader")
+            with pytest.raises(NoSuchRun) as refused:
+                await show_run(conn, None, "theirs", None)
+            assert {one.tenant for one in refused.value.newest} == {site.tenant}
+        finally:
+            await conn.execute("RESET ROLE")
+            await conn.execute("DELETE FROM reader_tenants WHERE login = session_user")
 
 
 def test_values_are_exact_text_or_base64() -> None:
