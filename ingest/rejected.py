@@ -1,5 +1,8 @@
 """The dead-letter list: a view of `rejected` entries, and sending what is in one again.
 
+A leaf says why a record was refused and nothing of what it said, since that is public and this is a sender's. Whoever
+has the key store is told its tenant, kind and run beside, from the record that is kept.
+
 Guarantees: nothing is taken off the list; a repair is a new record like any other, and the rejected entry stays where
 it is. What the record was is opened under its log's key and checked against the leaf's commitment.
 
@@ -15,8 +18,8 @@ from __future__ import annotations
 import uuid
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import msgspec
 import orjson
@@ -26,16 +29,30 @@ from ingest.decode import FORM_HEADER
 from ingest.errors import RejectedUnknown, Unrepairable
 from ingest.importer import Headers, form_of
 from ingest.otlp.wire import OVERSIZED_HEADER
+from ingest.received import Said
+from ingest.received import said as said_by
 from ingest.signatures import SIGNATURE_HEADER
 from ledger.content import commitment, open_field
 from ledger.db import Connection
 from ledger.errors import MalformedLeaf, MissingKey, SealedFieldError
 from ledger.keystore import KeyStore
 from ledger.leaf import check_leaf
+from schemas.errors import CODES
 
 LISTED_MAX = 1_000
 ROWS_AT_ONCE = 500
+RECORDS_AT_ONCE = 8  # of up to 16 MiB each
 TAMPERED = "tampered"  # the reason that stands where none can be read
+REASONS: Final = CODES | {
+    TAMPERED,
+    "bad_signature",
+    "not_otlp",
+    "tenant_mismatch",
+    "tombstone",
+    "too_large",
+    "unauthenticated",
+    "unknown_tenant",
+}
 
 _texts_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _items_of = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -43,7 +60,8 @@ _items_of = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A rejected entry, as its leaf says it; with the reason `tampered` where that can't be read."""
+    """A rejected entry, as its leaf says it; with the reason `tampered` where that can't be read. `said`: what the
+    record that it keeps says of itself, where that was opened."""
 
     log: str
     index: int
@@ -53,6 +71,7 @@ class Rejected:
     detail: str
     received_bytes: int | None
     source: dict[str, Any]
+    said: Said | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +99,46 @@ class Repair:
 
 
 async def list_rejected(
-    conn: Connection, *, tenant: str | None = None, reason: str | None = None, limit: int = LISTED_MAX
+    conn: Connection,
+    *,
+    keystore: KeyStore | None = None,
+    tenant: str | None = None,
+    reason: str | None = None,
+    limit: int = LISTED_MAX,
 ) -> AsyncIterator[Rejected]:
-    """Rejected entries of tenants' and intake logs, or of one tenant's, by log and index."""
+    """Rejected entries of tenants' and intake logs, or of one tenant's, in the order in which they were recorded.
+
+    With a key store, each with what the record says of itself, where its keys are there and nobody tampered with it.
+    """
     async with conn.transaction(), conn.cursor("rejected", binary=True) as cursor:
-        cursor.itersize = ROWS_AT_ONCE
+        cursor.itersize = ROWS_AT_ONCE if keystore is None else RECORDS_AT_ONCE
         await cursor.execute(
-            "SELECT e.log, e.index, e.id, e.leaf FROM entries e JOIN logs l ON l.log = e.log"
+            "SELECT e.log, e.index, e.id, e.leaf, c.pointers, c.types, c.sealed"
+            " FROM entries e JOIN logs l ON l.log = e.log"
+            " LEFT JOIN content c ON %(opened)b AND c.log = e.log AND c.index = e.index"
             " WHERE e.kind = 'rejected' AND (%(tenant)b::text IS NULL OR l.tenant = %(tenant)b)"
-            " ORDER BY e.log, e.index",
-            {"tenant": tenant},
+            " ORDER BY e.recorded, e.log, e.index",
+            {"tenant": tenant, "opened": keystore is not None},
         )
         listed = 0
-        async for log, index, id, leaf in cursor:
+        async for log, index, id, leaf_bytes, pointers, types, sealed in cursor:
             try:
-                found = _of_leaf(log, index, check_leaf(leaf))
+                leaf = check_leaf(leaf_bytes)
+                found = _of_leaf(log, index, leaf)
             except MalformedLeaf as error:
                 found = Rejected(log, index, str(id), None, TAMPERED, f"{error}; see `tally verify`", None, {})
-            if reason is None or found.reason == reason:
-                yield found
-                listed += 1
-                if listed >= limit:
-                    return
+            if reason is not None and found.reason != reason:
+                continue
+            if keystore is not None and found.reason != TAMPERED:
+                try:
+                    received = _received(_open(keystore, leaf, pointers or (), types or (), sealed or ()), found)
+                    found = _with_words(found, received)
+                except (MalformedLeaf, MissingKey, SealedFieldError):
+                    pass  # it is listed without; `tally rejected show` and `tally verify` say why
+            yield found
+            listed += 1
+            if listed >= limit:
+                return
 
 
 async def find_rejected(conn: Connection, keystore: KeyStore, id: str) -> tuple[Rejected, Received]:
@@ -129,7 +166,11 @@ async def find_rejected(conn: Connection, keystore: KeyStore, id: str) -> tuple[
         rejected = _of_leaf(log, index, leaf)
     except MalformedLeaf as error:
         raise MalformedLeaf(f"{id} in {log} was tampered with: {error}; see `tally verify`") from error
-    opened = _open(keystore, leaf, pointers or (), types or (), sealed or ())
+    received = _received(_open(keystore, leaf, pointers or (), types or (), sealed or ()), rejected)
+    return _with_words(rejected, received), received
+
+
+def _received(opened: dict[str, bytes], of: Rejected) -> Received:
     headers: Headers = []
     key = None
     if "/raw" in opened:
@@ -137,8 +178,14 @@ async def find_rejected(conn: Connection, keystore: KeyStore, id: str) -> tuple[
         headers = [(name, b64decode(value)) for name, value in around["headers"]]
         key = None if around["key"] is None else b64decode(around["key"])
     if "/received" not in opened:
-        raise MalformedLeaf(f"{id} in {log} was tampered with: it commits to nothing received; see `tally verify`")
-    return rejected, Received(opened["/received"], headers, key)
+        raise MalformedLeaf(
+            f"{of.id} in {of.log} was tampered with: it commits to nothing received; see `tally verify`"
+        )
+    return Received(opened["/received"], headers, key)
+
+
+def _with_words(rejected: Rejected, received: Received) -> Rejected:
+    return replace(rejected, said=said_by(rejected.source["topic"], received.value, received.headers))
 
 
 def plan_repair(rejected: Rejected, received: Received, edited: bytes | None) -> Repair:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from base64 import b64encode
 from dataclasses import asdict
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tallystick.cli.output import AsJson, note, put, put_json, put_table
+from tallystick.cli.output import AsJson, counted, note, put, put_json, put_table
 
 if TYPE_CHECKING:
     from ingest.importer import Outcome
+    from ingest.received import Said
     from ingest.rejected import Received, Rejected, Repair
     from tallystick.cli.connect import Servers
 
@@ -34,22 +36,28 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """List rejected records with their reasons, from tenants' logs and, where no tenant is known, the intake logs.
+    """List rejected records with their reasons, oldest first: tenants' and, where no tenant is known, the intake logs'.
+
+    Where the key store is there, also the tenant, kind and run that a record names, as it names them.
 
     \b
     Examples:
       tally rejected list
       tally rejected list --reason unknown_tenant --json
     """
+    from ingest.rejected import REASONS
     from tallystick.cli.connect import servers
+    from tallystick.errors import TallyError
 
+    if reason is not None and reason not in REASONS:
+        raise TallyError(f"nothing is rejected as {reason}", f"It is one of: {', '.join(sorted(REASONS))}.")
     found = asyncio.run(_list(servers(), tenant, reason, limit))
     if as_json:
         put_json({"rejected": [asdict(rejected) for rejected in found]})
     else:
         put_table(
-            ("id", "recorded", "where", "reason", "detail"),
-            [(r.id, r.recorded or "-", _where(r.source), r.reason, r.detail) for r in found],
+            ("id", "recorded", "where", "reason", "detail", "it says"),
+            [(r.id, r.recorded or "-", _where(r.source), r.reason, r.detail, _words(r.said)) for r in found],
         )
     if len(found) == limit:
         note(f"{limit:,} are shown; there may be more, --limit shows them")
@@ -57,10 +65,24 @@ def list_(
 
 async def _list(of: Servers, tenant: str | None, reason: str | None, limit: int) -> list[Rejected]:
     from ingest.rejected import list_rejected
-    from tallystick.cli.connect import auditor
+    from ledger.errors import KeyStoreError
+    from tallystick.cli.connect import auditor, keystore_to_read
 
     async with auditor(of) as conn:
-        return [found async for found in list_rejected(conn, tenant=tenant, reason=reason, limit=limit)]
+        with contextlib.ExitStack() as ending:
+            keystore = None
+            with contextlib.suppress(KeyStoreError):  # whoever has none sees what is public
+                keystore = ending.enter_context(keystore_to_read(of.settings))
+            found = list_rejected(conn, keystore=keystore, tenant=tenant, reason=reason, limit=limit)
+            return [rejected async for rejected in found]
+
+
+def _words(said: Said | None) -> str:
+    """What a record says of itself, in one cell."""
+    if said is None:
+        return "-"
+    words = (("tenant", said.tenant), ("kind", said.kind), ("run", said.run))
+    return ", ".join(f"{name} {word}" for name, word in words if word is not None) or "-"
 
 
 def _where(source: dict[str, Any]) -> str:
@@ -105,7 +127,8 @@ def show(
         return
     put(f"{rejected.id} in {rejected.log} at {rejected.index}, {rejected.recorded}")
     put(f"{rejected.reason}: {rejected.detail}")
-    put(f"from {_where(rejected.source)}, {rejected.received_bytes} bytes")
+    put(f"from {_where(rejected.source)}, {counted(rejected.received_bytes or 0, 'byte')}")
+    put(f"it says: {_words(rejected.said)}")
     for name, value in received.headers:
         put(f"header {name}: {value.decode('utf-8', 'backslashreplace')}")
     put(received.value.decode("utf-8", "backslashreplace"))

@@ -3,23 +3,92 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ingest.errors import RejectedUnknown, Unrepairable
 from ingest.importer import Publisher
-from ingest.rejected import Received, Rejected, Repair, find_rejected, list_rejected, plan_repair, with_reference
+from ingest.received import Said, said
+from ingest.rejected import (
+    REASONS,
+    Received,
+    Rejected,
+    Repair,
+    find_rejected,
+    list_rejected,
+    plan_repair,
+    with_reference,
+)
 from ledger.db import connect
 from ledger.errors import MalformedLeaf, MissingKey, SealedFieldError
 from ledger.keystore import SqliteKeyStore
 from schemas.normalize import normalize_plain, normalize_structured
+from tests.cli.tally import ROOT
 from tests.faults.support import Site, event
 
 ID = "90bb2ee7-1a52-56fa-8957-22e45d313d4d"
 REJECTED = Rejected("log", 0, ID, "2026-11-21T00:00:00.000000Z", "schema", "", 1, {"topic": "tally.events.x"})
+
+
+# What a refused record says
+
+
+def test_the_docs_name_every_reason_and_no_other() -> None:
+    section = (ROOT / "docs" / "operations.md").read_text().split("| reason | what was wrong |")[1].split("\n\n")[0]
+    first = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+
+    assert set(re.findall("`([a-z_]+)`", " ".join(first))) == REASONS
+
+
+def otlp(**attributes: str) -> bytes:
+    """A request with one span."""
+    request = ExportTraceServiceRequest()
+    of_resource = request.resource_spans.add()
+    of_resource.resource.attributes.add(key="tallystick.run_id").value.string_value = "of the resource"
+    span = of_resource.scope_spans.add().spans.add()
+    for name, value in attributes.items():
+        span.attributes.add(key=f"tallystick.{name}").value.string_value = value
+    return request.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("topic", "value", "headers", "expected"),
+    [
+        ("tally.events", b'{"run_id":"r","type":"dance","step":1}', [], Said(None, "dance", "r")),
+        (
+            "tally.events",
+            b'{"specversion":"1.0","tenant":"nope","type":"tallystick.x.v1","subject":"s"}',
+            [],
+            Said("nope", "tallystick.x.v1", "s"),
+        ),
+        (
+            "tally.events",
+            b"{}",
+            [("ce_specversion", b"1.0"), ("ce_type", b"t"), ("ce_tenant", b"n")],
+            Said("n", "t", None),
+        ),
+        ("tally.gateway.spans", otlp(kind="dance", run_id="r"), [("tallystick-tenant", b"a")], Said("a", "dance", "r")),
+        ("tally.otlp.spans", otlp(tenant="nope"), [], Said("nope", None, "of the resource")),
+        ("tally.otlp.logs", b"\xff", [], Said()),
+        ("tally.events", b"[1]", [], Said()),
+        ("tally.events", b'{"tenant":1,"type":[]}', [], Said()),
+        ("tally.events", b'{"tenant":"%s"}' % (b"x" * 200), [], Said(tenant="x" * 128)),
+    ],
+)
+def test_a_record_is_read_as_far_as_it_can_be(
+    topic: str, value: bytes, headers: list[tuple[str, bytes]], expected: Said
+) -> None:
+    assert said(topic, value, headers) == expected
+
+
+@given(st.sampled_from(["tally.events", "tally.otlp.spans", "tally.gateway.logs"]), st.binary() | st.just(b"[" * 9999))
+def test_no_record_makes_the_reading_of_it_raise(topic: str, value: bytes) -> None:
+    said(topic, value, [("ce-x", value)])
 
 
 # Deciding what to send
@@ -149,6 +218,25 @@ async def test_a_repaired_one_is_appended_once_and_says_what_it_repairs(site: Si
     assert await listed(site) == [rejected]
     site.sent.append(wrong["id"])
     await site.check()
+
+
+async def test_they_are_listed_by_time_and_with_the_key_store_by_what_they_say(site: Site) -> None:
+    for number in range(4):
+        strange = event(f"run-{number}", 1) | {"type": f"tallystick.dance{number}.v1"}
+        await site.send([(b"%d" % number, json.dumps(strange).encode(), [])])
+        await site.consume()
+    closed = await listed(site)
+    with SqliteKeyStore(site.keys, create=False) as keystore:
+        opened = await listed(site, keystore=keystore)
+        keystore.destroy((await site.leaves("rejected"))[0]["commit"]["/received"]["k"])
+        erased = await listed(site, keystore=keystore)
+
+    assert [one.recorded for one in closed] == sorted(str(one.recorded) for one in closed)
+    assert {one.said for one in closed} == {None}
+    assert [one.said for one in opened] == [Said(None, f"tallystick.dance{n}.v1", f"run-{n}") for n in range(4)]
+    assert [one.id for one in opened] == [one.id for one in closed] == [one.id for one in erased]
+    assert None in {one.said for one in erased}
+    assert not any("dance" in one.detail for one in closed)
 
 
 async def test_one_that_cannot_be_read_says_why(site: Site) -> None:

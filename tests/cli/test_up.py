@@ -173,7 +173,8 @@ def rejected(tally: Tally) -> None:
     (refused,) = done.json["rejections"]
     assert (refused["reason"], refused["file"], refused["line"]) == ("unknown_kind", "-", 1)
     (entry,) = tally("rejected", "list", "--json").json["rejected"]
-    assert entry["id"] == refused["id"]
+    assert (entry["id"], entry["said"]) == (refused["id"], {"tenant": None, "kind": "dance", "run": "r"})
+    assert "kind dance, run r" in tally("rejected", "list", "--reason", "unknown_kind").out
     shown = tally("rejected", "show", entry["id"], "--json").json
     assert (shown["received"], shown["key"]) == (wrong, "r")
     assert tally("rejected", "show", entry["id"], "--raw").out == wrong

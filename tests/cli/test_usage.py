@@ -67,6 +67,7 @@ def tally(tmp_path: Path) -> Tally:
         (["import"], "FILE"),
         (["tenant", "add", "x", "--shards", "0"], "--shards"),
         (["tenant", "key", "add", "acme", "k"], "--vkey"),
+        (["rejected", "list", "--reason", "nonsense"], "bad_signature, "),
         (["rejected", "repair", "x"], "--as-is"),
         (["rejected", "repair", "x", "--as-is", "--with", "y"], "can't go together"),
         (["import", "missing.jsonl"], "missing.jsonl"),
