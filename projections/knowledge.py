@@ -13,7 +13,7 @@ none), or judge whether what was said is true.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -79,6 +79,10 @@ class Knowledge:
     dropped: tuple[Dropped, ...]
     disagreements: tuple[Disagreement, ...]
     unmapped: tuple[int, ...]  # indexes of entries that keep, encrypted, what has no member of ours
+    conflicts: tuple[int, ...]  # indexes of entries by which an id of this run came with two contents
+    after_head: tuple[
+        int, ...
+    ]  # indexes of what came after the last run_head: it isn't known complete by the run alone
     pending: tuple[int, ...]  # indexes of the approvals asked for that have no answer in this run
 
     def as_json(self) -> dict[str, Any]:
@@ -100,6 +104,8 @@ class Knowledge:
                 {"member": one.name, "counts": one.counts, "entries": list(one.entries)} for one in self.disagreements
             ],
             "unmapped": list(self.unmapped),
+            "conflicts": list(self.conflicts),
+            "after_head": list(self.after_head),
             "pending": list(self.pending),
         }
 
@@ -119,6 +125,8 @@ def knowledge_of(run: Run) -> Knowledge:
         dropped=_dropped(entries),
         disagreements=_disagreements(run),
         unmapped=tuple(entry.index for entry in entries if "/raw" in (entry.leaf.commit or {})),
+        conflicts=tuple(entry.index for entry in entries if entry.leaf.kind == "conflict"),
+        after_head=_after_head(entries),
         pending=_pending(run),
     )
 
@@ -199,6 +207,12 @@ def _pending(run: Run) -> tuple[int, ...]:
     """Whether another run of the session holds the answer can't be known from this one."""
     waiting = (one for one in approvals(run.steps) if one.answer == "unanswered")
     return tuple(sorted(step.entry.index for one in waiting for step in one.requests))
+
+
+def _after_head(entries: Sequence[Entry]) -> tuple[int, ...]:
+    """Nothing where the run has no head: then it has no end either."""
+    heads = [entry.index for entry in entries if entry.leaf.kind == "run_head"]
+    return tuple(entry.index for entry in entries if entry.index > heads[-1]) if heads else ()
 
 
 def _inferred_members(entries: Iterable[Entry]) -> tuple[Member, ...]:

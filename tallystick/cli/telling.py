@@ -49,12 +49,13 @@ def how_to_find(newest: Sequence[Newest]) -> str:
 
 def _by_time(entries: Sequence[dict[str, Any]]) -> list[int]:
     """The entries' places in the order in which things happened. The log has them as they arrived, children before
-    parents; what has no time keeps its place in it."""
-    timed = [at for at, entry in enumerate(entries) if entry["time"] is not None]
-    found = list(range(len(entries)))
-    for place, at in zip(timed, sorted(timed, key=lambda at: (entries[at]["time"], at)), strict=True):
-        found[place] = at
-    return found
+    parents; what has no time stands behind all that the log has before it."""
+    when: list[tuple[str, int]] = []
+    latest = ""
+    for at, entry in enumerate(entries):
+        latest = max(latest, entry["time"] or "")
+        when.append((entry["time"] or latest, at))
+    return sorted(range(len(entries)), key=when.__getitem__)
 
 
 def _tell(entry: dict[str, Any], recorded: str | None, same_as: tuple[int, str] | None) -> None:
@@ -93,6 +94,11 @@ def _tell_knowledge(known: Knowledge) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         put("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if known.conflicts:
+        put(f"conflicts: {len(known.conflicts)}, an id of this run came with two contents: {_entries(known.conflicts)}")
+    if known.after_head:
+        after = _number(len(known.after_head), "entry", "entries")
+        put(f"{after} came after the run's last run_head, up to which the run alone shows it complete")
     if known.pending:
         put(f"approval asked, not answered in this run: {_entries(known.pending)}")
     for member in known.members:

@@ -91,7 +91,7 @@ def test_what_it_comes_to_and_what_is_known_stand_before_the_entries(capsys: pyt
     assert places[:2] == [0, 1]
 
 
-def test_the_entries_stand_by_time_and_those_without_one_where_they_arrived(
+def test_the_entries_stand_by_time_and_those_without_one_behind_what_came_before(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     timeless = leaf("tool_call", {"from": "line", "tool": "x", "call": "x"}, id=event_id("timeless"))
@@ -104,7 +104,39 @@ def test_the_entries_stand_by_time_and_those_without_one_where_they_arrived(
         event("same time as the tool", "final_action", at=5),
     ]
 
-    assert indexes_of(lines(capsys, shown(*arriving))) == [4, 1, 2, 0, 5, 3]
+    assert indexes_of(lines(capsys, shown(*arriving))) == [4, 2, 0, 1, 5, 3]
+
+
+def head(entries: int) -> Leaf:
+    return leaf("run_head", {"entries": entries, "last": "x"}, id=event_id(f"head {entries}"))
+
+
+def test_what_came_after_the_last_head_is_said_and_the_head_stands_behind_what_it_counts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = [
+        span("m", "model_call", parent="a", at=2),
+        span("a", "run_finished", {"status": "success"}, at=9),
+        span("a", "run_started", derived=0, at=1),
+        head(3),
+    ]
+    late = [span("late", "tool_call", {"tool": "t"}, parent="a", at=3)]
+    said = "1 entry came after the run's last run_head, up to which the run alone shows it complete"
+
+    assert indexes_of(lines(capsys, shown(*run))) == [2, 0, 1, 3]
+    assert said not in lines(capsys, shown(*run))
+    told = lines(capsys, shown(*run, *late))
+    assert said in told
+    assert indexes_of(told) == [2, 0, 4, 1, 3]
+    assert said not in lines(capsys, shown(*run, *late, head(5)))
+
+
+def test_an_id_that_stands_for_two_contents_is_said_before_the_entries(capsys: pytest.CaptureFixture[str]) -> None:
+    conflict = leaf("conflict", {"of": event_id("m"), "first": {}, "second": {}}, id=event_id("conflict"))
+
+    told = lines(capsys, shown(event("m", "model_call"), conflict))
+
+    assert "conflicts: 1, an id of this run came with two contents: index 1" in told
 
 
 @pytest.mark.parametrize(("limit", "told_of", "more"), [(3, 3, 2), (5, 5, None), (None, 5, None), (0, 0, 5)])
