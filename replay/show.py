@@ -95,6 +95,7 @@ async def show_run(conn: Connection, keystore: KeyStore | None, run: str, tenant
                     "run_seq": leaf["run_seq"],
                     "kind": leaf["kind"],
                     "time": leaf["time"],
+                    "recorded": leaf["recorded"],
                     "actor": leaf["actor"],
                     "data": leaf["data"],
                     "source": leaf["source"],
@@ -124,6 +125,7 @@ def _unreadable(index: int, id: str, run_seq: int, kind: str) -> dict[str, Any]:
         "run_seq": run_seq,
         "kind": kind,
         "time": None,
+        "recorded": None,
         "actor": None,
         "data": {},
         "source": {},
@@ -217,14 +219,12 @@ def _field(
         return {"verdict": "tampered"}
     if b64encode(commitment(salt, log, id, pointer, type, value)).decode() != committed["c"]:
         return {"verdict": "tampered"}
-    return {"verdict": "disclosed", "value": as_text(type, value)}
+    return {"verdict": "disclosed", "type": type, **shown_value(value)}
 
 
-def as_text(type: str, value: bytes) -> str:
-    """A value as it is shown: the exact text of JSON and of plain text, base64 of other bytes."""
-    if type != "application/octet-stream":
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            pass
-    return b64encode(value).decode()
+def shown_value(value: bytes) -> dict[str, str]:
+    """A value as it is shown: the exact text where the bytes are UTF-8, whatever their type; else base64, marked so."""
+    try:
+        return {"value": value.decode()}
+    except UnicodeDecodeError:
+        return {"value": b64encode(value).decode(), "encoding": "base64"}

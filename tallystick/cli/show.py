@@ -27,14 +27,15 @@ def show(
 ) -> None:
     """Show what a run comes to, what is known of it, and its entries by time.
 
-    The entries stand in the order of their times; one without a time keeps its place in the log. With --json all of
-    them stand in the order of the log, whatever --limit says. Each has the time that its sender told, the time at which
-    the ledger recorded it, and who vouches for it. Of entries that tell the same thing, as a log and its span do, all
-    but one say which entry they are the same as.
+    The entries stand in the order of their times; one without a time stands behind all that the log has before it. With
+    --json all of them stand in the order of the log, whatever --limit says. Each has the time that its sender told, the
+    time at which the ledger recorded it, and who vouches for it. Of entries that tell the same thing, as a log and its
+    span do, all but one say which entry they are the same as.
 
     A content field is `disclosed` (opened, and what the leaf commits to), `withheld` (there is no key store here),
-    `erased`, `key_missing` or `tampered`. With --json a value is the exact text that was recorded, digits and spaces
-    included; bytes that are not text are in base64. An entry is `tampered` where its leaf can't be read.
+    `erased`, `key_missing` or `tampered`. With --json a `value` is the exact text that was recorded, digits and spaces
+    included, of the media `type` that stands beside it; bytes that are no UTF-8 are in base64, and say so: `encoding`
+    is `base64`. An entry is `tampered` where its leaf can't be read.
 
     Each of the twelve links of a run is `reported`, `inferred` (by which rule) or `missing`: the record holds nothing
     of it, which doesn't mean that it didn't happen. In the totals, what was told several times counts once.

@@ -14,11 +14,11 @@ from ledger.keystore import SqliteKeyStore
 from ledger.registry import Registry, append_pending
 from ledger.seal import Pending, Sealer, ledger_event
 from replay.errors import NoSuchRun, RunUnknown
-from replay.show import as_text, show_run
+from replay.show import show_run, shown_value
 from tests.cli.tally import Tally
 from tests.faults.support import Site, event
 
-MEMBERS = {"index", "id", "run_seq", "kind", "time", "actor", "data", "source", "content"}
+MEMBERS = {"index", "id", "run_seq", "kind", "time", "recorded", "actor", "data", "source", "content"}
 
 
 async def shown(site: Site, run: str, tenant: str | None = None, *, keys: bool = True) -> dict[str, Any]:
@@ -52,13 +52,15 @@ async def test_a_run_in_order_with_its_content(site: Site) -> None:
     entry = found["entries"][1]
     assert entry["kind"] == "tool_call"
     assert entry["time"] == "2026-11-21T03:00:00.000001Z"
+    sealed = {leaf["id"]: leaf["recorded"] for leaf in await site.leaves("tool_call")}
+    assert [one["recorded"] for one in found["entries"]] == [sealed[first["id"]], sealed[second["id"]]]
     assert entry["data"]["call"] == "call-2"
     assert entry["source"]["topic"] == site.topic
     assert entry["actor"]["principal"].startswith("p:")
     assert entry["content"] == {
-        "/input": {"verdict": "disclosed", "value": '{"amount": "12.90"}'},
-        "/output": {"verdict": "disclosed", "value": '{"state": "done"}'},
-        "/actor/principal": {"verdict": "disclosed", "value": "ann@example.org"},
+        "/input": {"verdict": "disclosed", "type": "application/json", "value": '{"amount": "12.90"}'},
+        "/output": {"verdict": "disclosed", "type": "application/json", "value": '{"state": "done"}'},
+        "/actor/principal": {"verdict": "disclosed", "type": "text/plain", "value": "ann@example.org"},
     }
 
 
@@ -72,6 +74,17 @@ async def test_what_is_known_of_a_run_and_what_it_comes_to(site: Site) -> None:
     assert (found["totals"]["tool_calls"], found["totals"]["model_calls"]) == (2, 0)
     await tamper(site, "UPDATE entries SET leaf = convert_to('garbage', 'UTF8') WHERE run_seq = 0")
     assert (await shown(site, "run"))["knowledge"]["links"]["tool_execution"]["entries"] == [second]
+
+
+async def test_the_bytes_of_a_conflict_are_text_and_the_run_is_said_to_have_one(site: Site) -> None:
+    first = event("run", 1)
+    await send(site, first, first | {"data": {**first["data"], "tool": "another"}})
+    found = await shown(site, "run")
+    (conflict,) = (entry for entry in found["entries"] if entry["kind"] == "conflict")
+    received = conflict["content"]["/received"]
+    assert "encoding" not in received
+    assert json.loads(received["value"])["data"]["tool"] == "another"
+    assert found["knowledge"]["conflicts"] == [conflict["index"]]
 
 
 async def test_without_a_key_store_content_is_withheld(site: Site) -> None:
@@ -212,8 +225,8 @@ async def test_who_may_read_one_tenant_hears_of_no_other_ones_runs(site: Site) -
             await conn.execute("DELETE FROM reader_tenants WHERE login = session_user")
 
 
-def test_values_are_exact_text_or_base64() -> None:
-    assert as_text("application/json", b'{"w": 1.2500}') == '{"w": 1.2500}'
-    assert as_text("text/plain", "größer".encode()) == "größer"
-    assert as_text("application/octet-stream", b"ab") == "YWI="
-    assert as_text("application/json", b"\xff") == "/w=="
+def test_values_are_exact_text_or_base64_that_is_marked() -> None:
+    assert shown_value(b'{"w": 1.2500}') == {"value": '{"w": 1.2500}'}
+    assert shown_value("größer".encode()) == {"value": "größer"}
+    assert shown_value(b"YWI=") == {"value": "YWI="}
+    assert shown_value(b"\xff") == {"value": "/w==", "encoding": "base64"}
