@@ -2,7 +2,8 @@
 became of it. Each function emits one log record, in the current span's trace and the current envelope's run.
 
 Guarantees: they return at once, and raise nothing but the TypeError of a call with wrong arguments. What the ledger's
-schema refuses becomes part of the entry's /raw there, and what it misses is named there. Don't: tell whether the record
+schema refuses becomes part of the entry's /raw there, and what it misses is named there; a value outside a closed set,
+and a float as an amount of money, are warned of here, at the first time. Don't: tell whether the record
 has arrived; OTLP is sent in batches, later. Where an action must not happen unless its authority is on the record,
 use `tallystick.emit`.
 
@@ -15,17 +16,19 @@ to another backend, `use` a provider that sends to the ledger only.
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack
+from functools import cache
+from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack, get_args, get_origin, get_type_hints
 
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider, LogRecord, SeverityNumber, get_logger
 from opentelemetry.trace import Span
 
-from .names import KIND, PREFIX, Attribute, data_attributes, envelope_attributes, logger
+from .names import DATA, KIND, PREFIX, Attribute, data_attributes, envelope_attributes, logger, warn_once
 
 Amount: TypeAlias = Decimal | str | int
 Risk: TypeAlias = Literal["low", "medium", "high", "critical"]
@@ -209,7 +212,9 @@ def approval_decision(
 def describe_call(span: Span | None = None, **more: Unpack[ToolCall]) -> None:
     """Say of a tool call, in the tool, what its span (the current one) doesn't: that it writes, with which effect."""
     try:
-        (span or trace.get_current_span()).set_attributes(data_attributes("tool_call", more))
+        data = data_attributes("tool_call", more)
+        _check_words("tool_call", data)
+        (span or trace.get_current_span()).set_attributes(data)
     except Exception:  # as in `event`
         logger.warning("tool_call: not described", exc_info=True)
 
@@ -293,10 +298,15 @@ def event(
     data_subjects: str | Iterable[str] | None = None,
     **members: Any,
 ) -> None:
-    """Any kind that a runtime may say, with its members: for those that have no function of their own."""
+    """Any kind that a runtime may say, with its members: for those that have no function of their own.
+
+    `event("error", class_="timeout", retryable=True, message="The bank did not answer.")`
+    """
     try:
         said = envelope_attributes({"run_id": run, "data_subjects": data_subjects})
-        attributes: dict[str, Attribute] = {KIND: kind, **said, **data_attributes(kind, members)}
+        data = data_attributes(kind, members)
+        _check_words(kind, data)
+        attributes: dict[str, Attribute] = {KIND: kind, **said, **data}
         record = LogRecord(
             timestamp=time.time_ns() if at is None else int(at.timestamp()) * 10**9 + at.microsecond * 1000,
             severity_number=SeverityNumber.INFO,
@@ -309,6 +319,39 @@ def event(
             _tell_once(kind)
     except Exception:  # an exporter's, a processor's, an object's own code: none of it may reach the agent
         logger.warning("%s: not emitted", kind, exc_info=True)
+
+
+def _check_words(kind: str, data: Mapping[str, Attribute]) -> None:
+    """Warn of a value that the kind does not have: the ledger would keep it in /raw, as if nothing had been said."""
+    for name, words in _vocabulary(kind).items():
+        value = data.get(DATA + name)
+        if value is not None and value not in words:
+            expected = ", ".join(str(word) for word in words if not isinstance(word, bool))
+            warn_once(f"{kind}: {name}", f"expected one of {expected}, got {value!r:.200}; the ledger keeps it in /raw")
+
+
+@cache
+def _vocabulary(kind: str) -> dict[str, tuple[str | bool, ...]]:
+    """The members of a kind that have closed sets of values, as its helper's signature says them."""
+    function = describe_call if kind == "tool_call" else globals().get(kind)
+    if kind in ("event", "use") or not inspect.isfunction(function):
+        return {}
+    hints = get_type_hints(function, include_extras=True)
+    more = hints.pop("more", None)
+    members = hints | (get_type_hints(more.__args__[0]) if more is not None else {})
+    found = {name.rstrip("_"): _words(hint) for name, hint in members.items()}
+    return {name: words for name, words in found.items() if words}
+
+
+def _words(hint: Any) -> tuple[str | bool, ...]:
+    """The values that a Literal, optional or with bool beside it, allows; none where any text is taken."""
+    words: list[str | bool] = []
+    for one in (hint, *get_args(hint)) if get_origin(hint) is not Literal else (hint,):
+        if get_origin(one) is Literal:
+            words += get_args(one)
+        elif one is bool and hint is not bool:
+            words += (True, False)
+    return tuple(words) if any(isinstance(word, str) for word in words) else ()
 
 
 def _tell_once(kind: str) -> None:

@@ -26,6 +26,7 @@ Attribute: TypeAlias = str | bool | int | float | Sequence[str]
 PREFIX: Final = "tallystick."
 KIND: Final = "tallystick.kind"
 DATA: Final = "tallystick.data."
+INEXACT: Final = "tallystick.inexact."
 RUN_ID: Final = "tallystick.run_id"
 PARENT_RUN: Final = "tallystick.parent_run"
 ROOT_RUN: Final = "tallystick.root_run"
@@ -62,7 +63,15 @@ CONTENT: Final = frozenset(
 DEPTH_MAX: Final = 64  # levels of content; deeper ones are given as text
 
 logger: Final = logging.getLogger("tallystick.otel")
+_warned: Final[set[str]] = set()
 _RUN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def warn_once(about: str, why: str) -> None:
+    """A warning about a use that is wrong each time it is made, at the first time."""
+    if about not in _warned:
+        _warned.add(about)
+        logger.warning("%s: %s", about, why)
 
 
 def is_run_id(run: object) -> bool:
@@ -93,7 +102,8 @@ def envelope_attributes(members: Mapping[str, Any]) -> dict[str, Attribute]:
 
 
 def data_attributes(kind: str, members: Mapping[str, Any]) -> dict[str, Attribute]:
-    """An event's members as attributes. None is left out; `class_` is `class`."""
+    """An event's members as attributes. None is left out; `class_` is `class`. A float is no amount of money: it goes
+    under another name, which the ledger keeps in /raw, and is never added up; with a warning."""
     found: dict[str, Attribute] = {}
     for member, value in members.items():
         if value is None:
@@ -104,6 +114,12 @@ def data_attributes(kind: str, members: Mapping[str, Any]) -> dict[str, Attribut
             found[DATA + name] = json_text(value)
         else:
             _add(found, DATA + name, value)
+    for name in [name for name, value in found.items() if isinstance(value, float) and name.endswith(".amount")]:
+        path = name.removeprefix(DATA)
+        found[INEXACT + path] = found.pop(name)
+        warn_once(
+            f"{kind}: {path}", "a float is no amount of money, say it as a Decimal or as text; it is kept in /raw"
+        )
     return found
 
 

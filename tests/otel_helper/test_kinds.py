@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadWriteLogRecord
 
+from schemas.errors import SchemaError
 from schemas.ids import span_id
 from schemas.kinds import KINDS, Kind
 from tallystick import otel
-from tallystick.otel import kinds
+from tallystick.otel import kinds, names
 from tallystick.otel.names import CONTENT, data_attributes, json_text
 from tests.otel_helper.conftest import Sent
 
@@ -216,6 +217,67 @@ def test_records_that_go_nowhere_are_told(sent: Sent, caplog: pytest.LogCaptureF
     for _ in range(2):
         otel.final_action()
     assert caplog.text.count("no LoggerProvider that exports") == 1
+
+
+@pytest.fixture
+def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was warned of yet in this process."""
+    monkeypatch.setattr(names, "_warned", set())
+
+
+def test_a_value_that_its_member_does_not_have_is_warned_of_once_and_sent(
+    sent: Sent, caplog: pytest.LogCaptureFixture, unwarned: None
+) -> None:
+    for _ in range(2):
+        otel.policy_decision("maybe")  # type: ignore[arg-type]
+        otel.event("memory_read", store="notes", class_="eternal", record="note-1")
+    with sent.tracer.start_as_current_span("pay"):
+        otel.describe_call(risk="extreme")  # type: ignore[typeddict-item]
+
+    kept = "; the ledger keeps it in /raw"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"policy_decision: decision: expected one of allow, deny, require_approval, unknown, got 'maybe'{kept}",
+        f"memory_read: class: expected one of working, session, durable, shared, forbidden, got 'eternal'{kept}",
+        f"tool_call: risk: expected one of low, medium, high, critical, got 'extreme'{kept}",
+    ]
+    assert [dict(record.attributes).get("tallystick.data.decision") for record in sent.records()][::2] == ["maybe"] * 2
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_closed_sets_are_those_of_the_ledger(kind: str) -> None:
+    for member, words in kinds._vocabulary(kind).items():
+        check = KINDS[kind].shape.checks[member]
+        for word in words:
+            check(word)
+        with pytest.raises(SchemaError):
+            check("no such word")
+
+
+def test_what_is_right_is_not_warned_of(sent: Sent, caplog: pytest.LogCaptureFixture, unwarned: None) -> None:
+    otel.policy_decision("allow")
+    otel.outcome("closed", {"system": "desk", "id": "1"}, True, value={"amount": 5, "currency": "USD"})
+    otel.outcome("closed", {"system": "desk", "id": "1"}, "pending")
+    otel.final_action(effect={"amount": Decimal("12.90"), "count": 1}, summary={"amount": 1.5})
+    otel.approval_request("a-1", "c-1", risk=None, input={"amount": 1.5})
+    otel.event("no_helper_has_it", decision="maybe")
+
+    assert caplog.records == []
+
+
+def test_a_float_is_no_amount_of_money_and_is_kept_apart(
+    sent: Sent, caplog: pytest.LogCaptureFixture, unwarned: None
+) -> None:
+    for _ in range(2):
+        otel.final_action(effect={"amount": 0.1 + 0.2, "currency": "USD"})  # type: ignore[typeddict-item]
+    first, _ = sent.records()
+
+    assert dict(first.attributes) == {
+        "tallystick.kind": "final_action",
+        "tallystick.data.effect.currency": "USD",
+        "tallystick.inexact.effect.amount": 0.1 + 0.2,
+    }
+    (warning,) = caplog.records
+    assert "final_action: effect.amount: a float is no amount of money" in warning.getMessage()
 
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.decimals() | st.binary()

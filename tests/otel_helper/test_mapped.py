@@ -275,6 +275,22 @@ def test_a_tools_span_says_the_effect_of_its_call(wire: Wire) -> None:
     assert not any(name.startswith("tallystick.") for name in raw_names(call))
 
 
+def test_a_float_as_an_amount_is_on_the_record_and_in_no_sum(wire: Wire) -> None:
+    otel.final_action(run="run-1", effect={"amount": 12.9, "currency": "USD"})  # type: ignore[typeddict-item]
+    (event,) = wire.events()
+
+    assert (event.kind, event.data["effect"]) == ("final_action", {"currency": "USD"})
+    assert "tallystick.inexact.effect.amount" in raw_names(event)
+
+
+def test_a_decision_that_is_none_is_kept_and_named_as_missing(wire: Wire) -> None:
+    otel.policy_decision("maybe", run="run-1")  # type: ignore[arg-type]
+    (event,) = wire.events()
+
+    assert ("decision" in event.data, event.data["missing"]) == (False, ["decision"])
+    assert "tallystick.data.decision" in raw_names(event)
+
+
 @pytest.mark.parametrize("kind", ["rejected", "conflict", "run_head", "violation", "kill_switch"])
 def test_a_kind_that_is_not_a_runtimes_is_not_turned_into_another(kind: str, wire: Wire) -> None:
     otel.event(kind, reason="x")
