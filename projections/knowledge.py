@@ -70,6 +70,15 @@ class Disagreement:
 
 
 @dataclass(frozen=True, slots=True)
+class Agent:
+    """An agent that entries name: as the one that acts, or as the one that work is handed to."""
+
+    name: str
+    versions: tuple[str, ...]
+    entries: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Knowledge:
     """Of one run."""
 
@@ -79,6 +88,7 @@ class Knowledge:
     dropped: tuple[Dropped, ...]
     disagreements: tuple[Disagreement, ...]
     unmapped: tuple[int, ...]  # indexes of entries that keep, encrypted, what has no member of ours
+    agents: tuple[Agent, ...]  # by the first entry that names it: more than one where the run has several, or two names
     conflicts: tuple[int, ...]  # indexes of entries by which an id of this run came with two contents
     after_head: tuple[
         int, ...
@@ -104,6 +114,9 @@ class Knowledge:
                 {"member": one.name, "counts": one.counts, "entries": list(one.entries)} for one in self.disagreements
             ],
             "unmapped": list(self.unmapped),
+            "agents": [
+                {"agent": one.name, "versions": list(one.versions), "entries": list(one.entries)} for one in self.agents
+            ],
             "conflicts": list(self.conflicts),
             "after_head": list(self.after_head),
             "pending": list(self.pending),
@@ -125,6 +138,7 @@ def knowledge_of(run: Run) -> Knowledge:
         dropped=_dropped(entries),
         disagreements=_disagreements(run),
         unmapped=tuple(entry.index for entry in entries if "/raw" in (entry.leaf.commit or {})),
+        agents=_agents(entries),
         conflicts=tuple(entry.index for entry in entries if entry.leaf.kind == "conflict"),
         after_head=_after_head(entries),
         pending=_pending(run),
@@ -207,6 +221,20 @@ def _pending(run: Run) -> tuple[int, ...]:
     """Whether another run of the session holds the answer can't be known from this one."""
     waiting = (one for one in approvals(run.steps) if one.answer == "unanswered")
     return tuple(sorted(step.entry.index for one in waiting for step in one.requests))
+
+
+def _agents(entries: Iterable[Entry]) -> tuple[Agent, ...]:
+    versions: dict[str, set[str]] = {}
+    indexes: dict[str, list[int]] = {}
+    for entry in entries:
+        actor = entry.leaf.actor or {}
+        acts = text(actor.get("agent"))
+        handed = text(entry.leaf.data.get("to_agent")) if entry.leaf.kind == "delegation" else None
+        for name in dict.fromkeys(name for name in (acts, handed) if name is not None):
+            indexes.setdefault(name, []).append(entry.index)
+            version = text(actor.get("version"))
+            versions.setdefault(name, set()).update({version} if version is not None and name == acts else ())
+    return tuple(Agent(name, tuple(sorted(versions[name])), tuple(named)) for name, named in indexes.items())
 
 
 def _after_head(entries: Sequence[Entry]) -> tuple[int, ...]:

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 from tallystick.cli.output import put
 
 if TYPE_CHECKING:
-    from projections.knowledge import Knowledge
-    from projections.steps import Run, Totals
+    from projections.knowledge import Agent, Knowledge
+    from projections.steps import Approval, Run, Step, Totals
     from replay.errors import Newest
     from replay.show import RunShown
 
 VALUE_CHARACTERS_MAX: Final = 200  # of a content value
 INDEXES_SHOWN_MAX: Final = 3  # of the entries that show a link; --json has all
 ENTRIES_SHOWN: Final = 200  # of a run, unless told otherwise
+WIDTH: Final = 120  # characters of a line of members
+DECISIONS_SHOWN_MAX: Final = 5  # of approvals, and of policies; all of them are among the entries
+ANSWERS_SHOWN_MAX: Final = 3  # to one question, the last ones
+_INDENT: Final = " " * 7  # of what stands below an entry
+_PLUMBING: Final = ("from", "trace", "refs", "missing")  # members of an entry that say where it came from
 _APPROVALS: Final = ("asked", "approved", "rejected", "expired", "undecided", "unanswered")
 
 
@@ -25,6 +30,8 @@ def tell_run(shown: RunShown, limit: int | None = ENTRIES_SHOWN) -> None:
     """What the run comes to and what is known of it; then its entries by time, so many of them, or all (None)."""
     put(f"run {shown.run} in {shown.log}, {_number(len(shown.entries), 'entry', 'entries')}")
     _tell_totals(shown.told, shown.totals)
+    _tell_decisions(shown)
+    put()
     _tell_knowledge(shown.knowledge)
     put()
     put(f"{'seq':>5}  {'time':27}  {'recorded':27}  {'vouched':8}  kind")
@@ -68,14 +75,40 @@ def _tell(entry: dict[str, Any], recorded: str | None, same_as: tuple[int, str] 
     if same_as is not None:
         put(f"       tells the same as index {same_as[0]} ({same_as[1]})")
     if entry["actor"]:
-        put(f"       actor {json.dumps(entry['actor'], ensure_ascii=False)}")
-    put(f"       {json.dumps(entry['data'], ensure_ascii=False)}")
+        _put_members("actor ", entry["actor"])
+    _put_members("", {name: value for name, value in entry["data"].items() if name != "vouched"})
     for pointer, content in entry["content"].items():
-        value = content.get("value")
-        text = "" if value is None else f" {json.dumps(value, ensure_ascii=False)}"
-        if len(text) > VALUE_CHARACTERS_MAX:
-            text = f"{text[:VALUE_CHARACTERS_MAX]}… ({len(value)} characters)"
-        put(f"       {pointer} {content['verdict']}{text}")
+        put(f"{_INDENT}{pointer} {content['verdict']}{_value(content)}")
+
+
+def _put_members(what: str, members: Mapping[str, Any]) -> None:
+    """`name=value`, values as JSON, in lines of a readable width; where it came from, last."""
+    line = what
+    for name in sorted(members, key=lambda name: name in _PLUMBING):
+        member = f"{name}={_cut(json.dumps(members[name], ensure_ascii=False))}"
+        if line.strip() and len(_INDENT) + len(line) + len(member) > WIDTH:
+            put(f"{_INDENT}{line}".rstrip())
+            line = " " * len(what)
+        line += f"{member} "
+    if line.strip():
+        put(f"{_INDENT}{line}".rstrip())
+
+
+def _value(content: Mapping[str, Any]) -> str:
+    """A content value in quotes, once: JSON has its own, everything else is quoted as JSON is."""
+    value = content.get("value")
+    if value is None:
+        return ""
+    if content.get("encoding") is not None:
+        return f" {content['encoding']} {_cut(value)}"
+    exact = content.get("type") == "application/json"
+    return f" {_cut(' '.join(value.splitlines()) if exact else json.dumps(value, ensure_ascii=False))}"
+
+
+def _cut(value: str) -> str:
+    if len(value) <= VALUE_CHARACTERS_MAX:
+        return value
+    return f"{value[:VALUE_CHARACTERS_MAX]}… ({len(value)} characters, --json has all)"
 
 
 def _tell_knowledge(known: Knowledge) -> None:
@@ -94,6 +127,9 @@ def _tell_knowledge(known: Knowledge) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         put("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if len(known.agents) > 1:
+        named = (f"{_agent(one)}, {_entries(one.entries)}" for one in known.agents)
+        put(f"agents named: {'; '.join(named)}")
     if known.conflicts:
         put(f"conflicts: {len(known.conflicts)}, an id of this run came with two contents: {_entries(known.conflicts)}")
     if known.after_head:
@@ -110,6 +146,11 @@ def _tell_knowledge(known: Knowledge) -> None:
         put(f"{gone.what.replace('_', ' ')}: {number}, as told by {_entries(gone.entries)}")
     if known.unmapped:
         put(f"members without a name of ours are kept, encrypted, in {_entries(known.unmapped)}")
+
+
+def _agent(one: Agent) -> str:
+    versions = ", ".join(map(_one_line, one.versions))
+    return f"{_one_line(one.name)} ({versions or 'no version'})"
 
 
 def _tell_totals(run: Run, totals: Totals) -> None:
@@ -138,7 +179,76 @@ def _tell_totals(run: Run, totals: Totals) -> None:
         "claimed": _lacking(totals.model_calls_unclaimed, totals, "a claim") if cost.claimed else "",
     }
     put("; ".join(f"{name} {_money(sums)}{beside.get(name, '')}" for name, sums in said.items()))
-    put()
+
+
+def _tell_decisions(shown: RunShown) -> None:
+    """Who decided what: each approval, and each policy's decision."""
+    from projections.steps import approvals
+
+    asked = approvals(shown.told.steps)
+    decisions = [step for step in shown.told.steps if step.kind == "policy_decision"]
+    entries = {entry["index"]: entry for entry in shown.entries}
+    for one in asked[:DECISIONS_SHOWN_MAX]:
+        put(f"approval {_approval(one, decisions, entries)}")
+    _put_more(len(asked), "approvals")
+    for step in decisions[:DECISIONS_SHOWN_MAX]:
+        put(f"policy {_policy(step)}")
+    _put_more(len(decisions), "decisions of policies")
+
+
+def _put_more(number: int, what: str) -> None:
+    if number > DECISIONS_SHOWN_MAX:
+        put(f"and {number - DECISIONS_SHOWN_MAX} more {what}: see the entries")
+
+
+def _approval(one: Approval, decisions: Sequence[Step], entries: Mapping[int, Mapping[str, Any]]) -> str:
+    """What was decided by whom, and under which policy, where one names the same call."""
+    answers = [
+        f"{_word(step, 'decision') or 'answered, decision not said,'} by {_reviewer(step, entries)}"
+        f" (index {step.entry.index})"
+        for step in one.decisions[-ANSWERS_SHOWN_MAX:]
+    ]
+    earlier = len(one.decisions) - len(answers)
+    asked = [step.entry.index for step in one.requests]
+    under = dict.fromkeys(_rule(step) for step in decisions if step.said("call") in one.calls)
+    return "; ".join(
+        [
+            f"{_one_line(one.name)}: {f'{earlier} earlier, then ' if earlier else ''}"
+            f"{', then '.join(answers) or 'no answer in this run'}",
+            f"asked by {_entries(asked)}" if asked else "not asked in this run",
+            *(f"under {rule}" for rule in list(under)[:ANSWERS_SHOWN_MAX]),
+        ]
+    )
+
+
+def _reviewer(step: Step, entries: Mapping[int, Mapping[str, Any]]) -> str:
+    """By name, in quotes, where it can be opened; else by reference."""
+    opened = (entries[one.index]["content"].get("/reviewer", {}) for one in step.entries if "reviewer" in one.leaf.data)
+    names = (json.dumps(content["value"], ensure_ascii=False) for content in opened if "value" in content)
+    kind = _word(step, "reviewer_kind")
+    return f"{next(names, None) or _word(step, 'reviewer') or 'nobody named'}{f', {kind}' if kind else ''}"
+
+
+def _policy(step: Step) -> str:
+    by, call = _word(step, "decided_by"), _word(step, "call")
+    decision = _word(step, "decision") or "decision not said"
+    said = f"{_rule(step)}: {decision}{f', decided by {by}' if by else ''}{f', for call {call}' if call else ''}"
+    return f"{said} (index {step.entry.index})"
+
+
+def _rule(step: Step) -> str:
+    policy, rule = _word(step, "policy"), _word(step, "rule")
+    return f"{policy or 'without a name'}{f', rule {rule}' if rule else ''}"
+
+
+def _word(step: Step, member: str) -> str | None:
+    said = step.said(member)
+    return _one_line(said) if isinstance(said, str) and said else None
+
+
+def _one_line(text: str) -> str:
+    """What a record says may not look like a line of ours."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _ending(run: Run) -> str:

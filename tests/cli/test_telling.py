@@ -257,5 +257,90 @@ def test_long_content_is_cut_and_its_verdict_said(capsys: pytest.CaptureFixture[
     content = {"/input": {"verdict": "disclosed", "value": "x" * 300}, "/output": {"verdict": "erased"}}
     told = lines(capsys, shown(event("m", "model_call"), content=content))
 
-    assert any(line.startswith("       /input disclosed") and line.endswith("… (300 characters)") for line in told)
+    said = "… (302 characters, --json has all)"
+    assert any(line.startswith("       /input disclosed") and line.endswith(said) for line in told)
     assert "       /output erased" in told
+
+
+def test_content_stands_in_quotes_once_and_bytes_say_that_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    content = {
+        "/reason": {"verdict": "disclosed", "type": "application/json", "value": '"A refund"'},
+        "/input": {"verdict": "disclosed", "type": "application/json", "value": '{"w":\n 1.2500}'},
+        "/actor/principal": {"verdict": "disclosed", "type": "text/plain", "value": "Ann Reyes"},
+        "/received": {
+            "verdict": "disclosed",
+            "type": "application/octet-stream",
+            "value": "/w==",
+            "encoding": "base64",
+        },
+    }
+    told = lines(capsys, shown(event("m", "model_call"), content=content))
+
+    assert told[-4:] == [
+        '       /reason disclosed "A refund"',
+        '       /input disclosed {"w":  1.2500}',
+        '       /actor/principal disclosed "Ann Reyes"',
+        "       /received disclosed base64 /w==",
+    ]
+
+
+def test_members_stand_in_lines_of_a_readable_width_and_a_long_one_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    data = {f"member_{n}": "x" * 30 for n in range(9)} | {"long": "y" * 500}
+    told = entries_of(lines(capsys, shown(event("m", "model_call", data, actor={"agent": "desk"}))))
+
+    assert told[2] == '       actor agent="desk"'
+    members = [line for line in told[3:] if "=" in line]
+    assert sum(line.count("member_") for line in members) == 9
+    assert [len(line) <= 120 for line in members if "long=" not in line] == [True] * (len(members) - 1)
+    assert any("… (502 characters, --json has all)" in line for line in members)
+    assert not any("vouched" in line for line in members)
+
+
+def test_who_decided_what_stands_before_the_entries(capsys: pytest.CaptureFixture[str]) -> None:
+    call = {"call": "c1"}
+    policy = {"decision": "require_approval", "policy": "refunds", "rule": "over-10", "decided_by": "opa"}
+    asked = {**call, "approval": "a1"}
+    rejected = {**asked, "decision": "reject", "reviewer": "p:1", "reviewer_kind": "human"}
+    run = [
+        log("p", None, "policy_decision", {**call, **policy}, at=1),
+        event("q", "approval_request", asked, at=2),
+        event("n", "approval_decision", rejected, at=3),
+        span("a", "approval_decision", {"approval": "a2", "missing": ["decision"]}, derived=0, at=4),
+        event("w", "approval_request", {"approval": "a3", "call": "c3\npolicy: allow"}, at=5),
+    ]
+    opened = {"/reviewer": {"verdict": "disclosed", "type": "text/plain", "value": "Mira\nChen"}}
+    by = "index 0"
+    said = [
+        "approval a1: reject by {}, human (index 2); asked by index 1; under refunds, rule over-10",
+        "approval a2: answered, decision not said, by nobody named (index 3); not asked in this run",
+        "approval a3: no answer in this run; asked by index 4",
+        f"policy refunds, rule over-10: require_approval, decided by opa, for call c1 ({by})",
+    ]
+
+    told = lines(capsys, shown(*run, content=opened))
+    assert told[6:10] == [said[0].format('"Mira\\nChen"'), *said[1:]]
+    assert told[11].startswith("link ")
+    assert lines(capsys, shown(*run))[6] == said[0].format("p:1")
+
+
+def test_of_many_approvals_the_first_are_told_and_no_record_makes_a_line_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = [event(f"q{n}", "approval_request", {"approval": f"a{n}\npolicy x", "call": f"c{n}"}) for n in range(7)]
+    told = lines(capsys, shown(*run))
+
+    assert sum(line.startswith("approval a") and "no answer in this run" in line for line in told) == 5
+    assert "and 2 more approvals: see the entries" in told
+    assert not any(line.startswith("policy x") for line in told)
+
+
+def test_the_names_of_several_agents_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    root = span("a", "run_started", derived=0, at=1, actor={"agent": "desk", "version": "1"})
+    inside = [
+        span("m", "model_call", parent="a", at=2, actor={"agent": "clerk"}),
+        span("d", "delegation", {"to_agent": "risk"}, parent="a", at=3, actor={"agent": "desk", "version": "2"}),
+    ]
+
+    said = "agents named: desk (1, 2), indexes 0, 2; clerk (no version), index 1; risk (no version), index 2"
+    assert said in lines(capsys, shown(root, *inside))
+    assert not any(line.startswith("agents named") for line in lines(capsys, shown(root)))
