@@ -4,7 +4,8 @@ A message is read only when it is its turn (the methods are served as streams of
 client), and decompressed by us: gRPC itself would decompress a bomb whole before it looks at its size.
 
 Guarantees: at most turns.AT_ONCE_MAX messages are in memory that have not been counted, half of them of one sender;
-what waits too long for its turn or its sender is told to come again. A call with more than one message is refused.
+what waits too long for its turn or its sender is told to come again. A call with more than one message, or of another
+method, is refused, counted and told. Does not: see what is no gRPC; gRPC's own code closes such a connection unseen.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ SERVICES: Final[Mapping[str, Signal | None]] = {
     "opentelemetry.proto.collector.logs.v1.LogsService": "logs",
     "opentelemetry.proto.collector.metrics.v1.MetricsService": None,
 }
+_EXPECTED: Final = f"expected one of {', '.join(f'/{service}/Export' for service in SERVICES)}"
 _GZIP_MAGIC: Final = b"\x1f\x8b"  # as the beginning of protobuf it would be a field of a wire type that there is not
 _IDENTITY_AND_GZIP: Final = 0b101
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
@@ -63,7 +65,7 @@ class GrpcServer:
             )
             for service, signal in SERVICES.items()
         ]
-        self._server.add_generic_rpc_handlers(handlers)
+        self._server.add_generic_rpc_handlers((*handlers, _Elsewhere(self._receiver)))
         try:
             self.port = self._server.add_insecure_port(self._address)
         except RuntimeError as error:
@@ -79,12 +81,7 @@ class GrpcServer:
             try:
                 return (await self._answer(signal, context)).body("proto")
             except Failure as failure:
-                self._receiver.refused(failure, f"/{service}/Export", context.peer())
-                details = failure.status().SerializeToString()
-                await context.abort(
-                    _CODES[STATUS[failure.reason][1]], failure.message, (("grpc-status-details-bin", details),)
-                )
-                return b""  # abort raises
+                return await _refuse(self._receiver, failure, f"/{service}/Export", context)
 
         return export
 
@@ -116,6 +113,30 @@ class GrpcServer:
     async def _end(self, ended: bool, sender: str, context: Any) -> None:
         if not ended:
             await self._turns.take(sender, lambda: _expect_end(context))
+
+
+class _Elsewhere(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
+    """Answers calls of methods that there are not, where gRPC alone would not tell anybody."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    def service(self, handler_call_details: Any) -> Any:
+        """The handler of any method; asked after those that there are."""
+        method = handler_call_details.method
+
+        async def refuse(_messages: Any, context: Any) -> bytes:
+            return await _refuse(self._receiver, Failure("no_such_path", _EXPECTED), method, context)
+
+        return grpc.stream_unary_rpc_method_handler(refuse)
+
+
+async def _refuse(receiver: Receiver, failure: Failure, path: str, context: Any) -> bytes:
+    """Count and tell a refusal, and end the call with it."""
+    receiver.refused(failure, path, context.peer())
+    details = failure.status().SerializeToString()
+    await context.abort(_CODES[STATUS[failure.reason][1]], failure.message, (("grpc-status-details-bin", details),))
+    return b""  # abort raises
 
 
 async def _message(context: Any) -> tuple[bytes, bool]:

@@ -74,17 +74,24 @@ async def test_each_way_says_who_and_why(kafka: str, tmp_path: Path) -> None:
             async with grpc.aio.insecure_channel(str(served.grpc)) as channel:
                 with pytest.raises(grpc.aio.AioRpcError):
                     await channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export")(b"")
+                with pytest.raises(grpc.aio.AioRpcError) as elsewhere:
+                    await channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogService/Export")(b"")
+        assert served.counts.wrong == 7
+    assert elsewhere.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert "opentelemetry.proto.collector.logs.v1.LogsService/Export" in str(elsewhere.value.details())
     assert told(lines) == [
         (404, "no_such_path", 1),
         (401, "unauthenticated", 1),
         (415, "unsupported", 1),
         (400, "bad_request", 1),
         (413, "too_large", 1),
-        (401, "unauthenticated", 1),  # counted, and told when the gateway ended
+        (404, "no_such_path", 1),  # counted, and told when the gateway ended, as the next one
+        (401, "unauthenticated", 1),
     ]
     of = [line for line in lines if line["event"] == "OTLP refused"]
     assert [line["path"] for line in of[:2]] == ["/v1/trace", TRACES]
-    assert of[5]["path"].endswith("LogsService/Export")
+    assert of[5]["path"].endswith("LogService/Export")
+    assert of[6]["path"].endswith("LogsService/Export")
     assert all("127.0.0.1:" in line["peer"] and line["message"] for line in of)
 
 
