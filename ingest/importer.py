@@ -4,8 +4,8 @@ Guarantees: a line goes out with exactly the bytes it has in the file, with its 
 what is counted is what the ledger's entries say of the offsets that these lines got, not what was expected of them.
 Does not: append anything itself, or drop a line: a line that is wrong becomes a `rejected` entry like any other record.
 
-Importing again appends nothing: ids follow from the lines (kinds.md, "Ids"). So an import that was cut short is simply
-done again.
+Importing again appends no event twice: ids follow from the lines (kinds.md, "Ids"). So an import that was cut short is
+simply done again. A line that is refused, or in conflict, is so each time, with an entry for each.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from tallystick.cli.output import AsJson, note, progress, put, put_json
+from tallystick.cli.output import AsJson, counted, note, progress, put, put_json
 
 if TYPE_CHECKING:
     from ingest.importer import Outcome, Publisher
@@ -36,9 +36,12 @@ def import_files(
 ) -> int:
     """Send JSONL through Kafka: our events, or the plain step form, told apart line by line.
 
-    Waits until all is on the record and counts what was appended, duplicate, in conflict and rejected. Importing a file
-    again appends nothing. Exit status 1 if something was rejected, which `tally rejected list` shows, or in conflict: a
-    line with the id of an event on the record and other content. That event stays; a `conflict` entry names both.
+    Waits until all is on the record and counts what was appended, duplicate, in conflict and rejected. Exit status 1 if
+    something was rejected, which `tally rejected list` shows, or in conflict: a line with the id of an event on the
+    record and other content. That event stays; a `conflict` entry names both.
+
+    Importing a file again appends no event twice: a line that is on the record is a duplicate. A line that is refused
+    or in conflict again is one more `rejected` or `conflict` entry each time.
 
     \b
     Examples:
@@ -54,7 +57,7 @@ def import_files(
                 pass  # all of them can be read, before anything is sent
     outcome = asyncio.run(_import(servers(), files, tenant, wait=not no_wait))
     if isinstance(outcome, int):
-        put_json({"published": outcome}) if as_json else put(f"{outcome:,} lines published")
+        put_json({"published": outcome}) if as_json else put(f"{counted(outcome, 'line')} published")
         return 0
     if as_json:
         shown: dict[str, Any] = asdict(outcome)
@@ -130,14 +133,14 @@ async def _topic(of: Servers, conn: Connection, tenant: str) -> str:
 
 def _tell(outcome: Outcome) -> None:
     put(
-        f"{outcome.lines:,} lines: {outcome.appended:,} appended, {outcome.duplicate:,} duplicate, "
+        f"{counted(outcome.lines, 'line')}: {outcome.appended:,} appended, {outcome.duplicate:,} duplicate, "
         f"{outcome.conflict:,} conflict, {outcome.rejected:,} rejected"
     )
     for conflict in outcome.conflicts[:SHOWN_MAX]:
         where = f"{conflict.file}:{conflict.line}"
         put(f"{where}: conflict: {conflict.of} is on the record with other content ({conflict.id})")
     if outcome.conflict > SHOWN_MAX:
-        note(f"and {outcome.conflict - SHOWN_MAX:,} conflicts more; --json lists them")
+        note(f"and {counted(outcome.conflict - SHOWN_MAX, 'conflict')} more; --json lists them")
     for rejected in outcome.rejections[:SHOWN_MAX]:
         put(f"{rejected.file}:{rejected.line}: {rejected.reason}: {rejected.detail} ({rejected.id})")
     if outcome.rejected > SHOWN_MAX:

@@ -193,6 +193,10 @@ def conflict(tally: Tally) -> None:
     file.write_text("".join(json.dumps(first | {"rule": rule}) + "\n" for rule in "ab"))
     done = tally("import", file)
     assert (done.status, done.out.splitlines()[1].startswith("again.jsonl:2: conflict: ")) == (1, True), done
+    assert done.out.startswith("2 lines: 1 appended, 0 duplicate, 1 conflict")
+    twice = [tally("import", file, "--json").json for _ in range(2)]
+    assert [(one["appended"], one["duplicate"], one["conflict"]) for one in twice] == [(0, 1, 1)] * 2
+    assert twice[0]["conflicts"][0]["id"] != twice[1]["conflicts"][0]["id"]  # an entry each time, as the help says
 
 
 def refused(tally: Tally) -> None:
