@@ -31,7 +31,11 @@ def list_(as_json: AsJson = False) -> None:
     if as_json:
         put_json({"logs": [{"origin": origin, "vkeys": vkeys} for origin, vkeys in rows]})
     else:
-        put_table(("origin", "keys", "newest"), [(origin, len(vkeys), vkeys[-1]) for origin, vkeys in rows])
+        put_table(
+            ("origin", "keys", "newest"),
+            [(origin, len(vkeys), vkeys[-1]) for origin, vkeys in rows],
+            empty="no log has a key yet",
+        )
 
 
 @app.command("vkey")

@@ -125,7 +125,11 @@ def token_list(as_json: AsJson = False) -> None:
     if as_json:
         put_json({"tokens": [{"id": row.id, "tenant": row.tenant, "created": row.created} for row in rows]})
     else:
-        put_table(("id", "tenant", "created"), [(row.id, row.tenant, row.created) for row in rows])
+        put_table(
+            ("id", "tenant", "created"),
+            [(row.id, row.tenant, row.created) for row in rows],
+            empty="no tokens: tally otlp token add TENANT",
+        )
 
 
 @token_app.command("remove")

@@ -56,8 +56,12 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def put_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table; plain text, tab-separated, where standard output is no terminal."""
+def put_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """A table with a header; plain text, tab-separated, without one where standard output is no terminal. Without rows
+    nothing but a remark, `empty`."""
+    if not rows:
+        note(empty)
+        return
     if not sys.stdout.isatty():
         for row in rows:
             put("\t".join(str(cell) for cell in row))

@@ -58,6 +58,7 @@ def list_(
         put_table(
             ("id", "recorded", "where", "reason", "detail", "it says"),
             [(r.id, r.recorded or "-", _where(r.source), r.reason, r.detail, _words(r.said)) for r in found],
+            empty="nothing was rejected" if tenant is None and reason is None else "nothing of the kind was rejected",
         )
     if len(found) == limit:
         note(f"{limit:,} are shown; there may be more, --limit shows them")

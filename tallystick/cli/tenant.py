@@ -98,6 +98,7 @@ def list_(as_json: AsJson = False) -> None:
         put_table(
             ("tenant", "slug", "entries", "logs"),
             [(row["tenant"], row["slug"], row["entries"], " ".join(row["logs"])) for row in rows],
+            empty="no tenants yet: tally tenant add NAME",
         )
 
 
@@ -197,7 +198,11 @@ def key_list(tenant: TenantName, as_json: AsJson = False) -> None:
     if as_json:
         put_json({"tenant": tenant, "keys": rows})
     else:
-        put_table(("key", "role", "vkey"), [(row["key"], row["role"], row["vkey"]) for row in rows])
+        put_table(
+            ("key", "role", "vkey"),
+            [(row["key"], row["role"], row["vkey"]) for row in rows],
+            empty=f"no keys of {tenant} are registered",
+        )
 
 
 async def _key_list(of: Servers, tenant: str) -> list[dict[str, str]]:
