@@ -41,6 +41,18 @@ def framed(body: Buffer) -> Any:
         return None
 
 
+def is_usual(frame: Any, size: int) -> bool:
+    """Whether the records of a request of that size are of a usual size: to parse many that hold nothing takes a
+    hundred times their bytes."""
+    resources = frame.resources
+    if len(resources) * USUAL_BYTES_MIN > size:
+        return False
+    scopes = [resource.scopes for resource in resources]
+    if sum(map(len, scopes)) * USUAL_BYTES_MIN > size:
+        return False
+    return sum(len(scope.records) for each in scopes for scope in each) * USUAL_BYTES_MIN <= size
+
+
 def bounds_of(scope: Any, body: Buffer, start: int, end: int) -> Bounds | None:
     """Where the records of a scope stand, which is at these places of the body. None where that is not the usual:
     its scope first, its schema's URL after it or last, and its records together."""

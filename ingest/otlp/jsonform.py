@@ -7,9 +7,9 @@ integers as text or numbers, bytes in base64.
 Guarantees: memory is bounded, whatever the text says: it is first cut into records by a parser that builds nothing of
 what it passes over, then one record at a time is built. Nesting is bounded. A member that is said twice, under one name
 or two, is refused where anything would be lost by taking one of them. A record that is refused stands in the request as
-the text it came as, which no protobuf parser takes for a record: it alone is rejected, and kept as it came, as a broken
-record of a request in protobuf is. Where no record can be read, the request is refused for the first. Raises Refused
-only.
+the text it came as, behind a zero byte, with which no field begins: it alone is rejected, and kept as it came, as a
+broken record of a request in protobuf is. Where no record can be read, the request is refused for the first. Raises
+Refused only.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ _HEX: Final = frozenset({"trace_id", "span_id", "parent_span_id"})
 _RESOURCES: Final = ("resource_spans", "resource_logs", "resource_metrics")
 _LISTS: Final = (*_RESOURCES, "scope_spans", "scope_logs", "spans", "log_records")
 _LEVEL_MEMBERS: Final = (*_LISTS, "resource", "scope", "schema_url")
+
+_NO_FIELD: Final = b"\0"  # the text itself may read as protobuf: `{` begins a group
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class _Conversion:
             if self._broken is None:
                 unread = Refused("not_otlp", f"{self._form.record.DESCRIPTOR.name}: this is not JSON in UTF-8")
                 self._broken = error if isinstance(error, Refused) else unread
-            return bytes(memoryview(text))
+            return _NO_FIELD + bytes(memoryview(text))
         self._built += 1
         return built
 

@@ -1,8 +1,8 @@
 """A record's request, or what can be read of it. Pure.
 
 A Collector passes strings on that are not UTF-8, which no reader of protobuf takes: of a batch of many runs, one such
-string would lose them all. So what doesn't parse whole is cut up, and only the span that doesn't parse is refused. It is
-the same with a span of JSON that is not as OTLP writes it.
+string would lose them all. So what doesn't parse whole is cut up, and only the span that doesn't parse is refused. So
+is a span of JSON that is not as OTLP writes it.
 """
 
 from __future__ import annotations

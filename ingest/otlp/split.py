@@ -3,9 +3,9 @@
 A part is made of the sender's own bytes, framed anew: nothing is written again, so what a field of a newer version
 holds is in it too. A record is looked at only for its ids and its run. A body of usual size is parsed as a whole, once,
 and the places of its records are found as bounds.py says; where that fails, it is cut field by field, and parsed in
-chunks, with the same result.
+chunks, with the same records, though parts may end elsewhere.
 
-Guarantees: each part is a request that parses, except for what is marked oversized or broken; records of one run keep
+Guarantees: each part is a request that parses, except for what is marked oversized or broken; records of one trace keep
 their order; a record is in exactly one part, or is counted as lost. Memory is bounded by the body and PARTS_MAX,
 whatever the bytes are; time is linear in the body, and bounded by STEPS_MAX where it consists of tiny fields. Raises
 Refused only, and then before any part.
@@ -23,7 +23,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from ingest.errors import Refused
-from ingest.otlp.bounds import bounds_of, framed
+from ingest.otlp.bounds import bounds_of, framed, is_usual
 from ingest.otlp.forms import FORMS, Form, Signal
 from ingest.otlp.framing import Malformed, delimited, fields
 from ingest.otlp.wire import PARTS_MAX
@@ -158,7 +158,7 @@ def split(
     whole_bytes_max: int = WHOLE_BYTES_MAX,
 ) -> Split:
     """The parts of a request in protobuf. `steps_max`: how much work it may be, a field at least a step.
-    `whole_bytes_max`: of a body that is parsed at once; how it is makes no difference to what comes out.
+    `whole_bytes_max`: of a body that is parsed at once.
 
     Raises Refused: not_otlp, too_large.
     """
@@ -214,6 +214,8 @@ class _Splitting:
             return repeat((None, None))
         body: Any = self._body  # the parser takes a bytearray as it is; its types don't say so
         frame = framed(body)
+        if frame is None or not is_usual(frame, len(body)):
+            return repeat((None, None))
         try:
             read = self._form.request.FromString(body)
         except DecodeError:

@@ -55,3 +55,13 @@ def test_a_request_of_which_no_record_can_be_read_is_refused_for_the_first(broke
         to_protobuf(FORMS["spans"], body(broken, b'{"spanId":"?"}'), 100)
     assert "protobuf" not in caught.value.detail
     assert caught.value.code in ("not_otlp", "too_deep")
+
+
+def test_a_text_that_reads_as_protobuf_is_no_record_either() -> None:
+    good = b'{"timeUnixNano":"1","body":{"stringValue":"good"}}'
+    text = b'{" ' + b"x" * 32 + b'|B yyyyyyyyyyy":1,"severityText":5}'  # a group, and a field of the rest
+    assert len(FORMS["logs"].record.FromString(text).ListFields()) == 0
+    value = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b,%b]}]}]}' % (good, text)
+    cut = split("logs", to_protobuf(FORMS["logs"], value, 100).value)
+    assert (cut.records, cut.broken) == (2, 1)
+    assert [isinstance(read, Refused) for _, read in requests_in("logs", value)].count(True) == 1
