@@ -280,6 +280,7 @@ class SqliteKeyStore:
             found = _signer(run, origin, "current")
         if found is not None:
             return found
+        self._signers.pop(origin, None)  # a destroyed key is not kept in memory either
         with self._write() as run:
             return _signer(run, origin, "current") or _insert_signer(run, origin, "current")
 

@@ -31,6 +31,7 @@ from schemas.kinds import KINDS
 LEAF_BYTES_MAX = 65_535
 CHAIN_BYTES_MAX = 280  # what prev, recorded, run and run_seq can add to the parts encoded before
 KEYS_CACHED_MAX = 65_536  # about 40 MB; a run's keys are used in one stretch of time
+FIELD_CIPHERS_CACHED_MAX = 4_096
 MADE_BY_LEDGER = frozenset(name for name, kind in KINDS.items() if kind.ledger_only)
 OVERFLOW_MEMBERS = ("candidates", "documents", "offered", "refs", "tool_schemas", "tools_offered")
 DEDUP_PURPOSE = "dedup"
@@ -252,6 +253,8 @@ class Sealer:
         refs = [key.refs[0] for key in owners]
         cipher = self._field_ciphers.get(tuple(refs))
         if cipher is None:
+            if len(self._field_ciphers) >= FIELD_CIPHERS_CACHED_MAX:  # there may be one for each pair of persons
+                self._field_ciphers.clear()
             cipher = self._field_ciphers[tuple(refs)] = content.field_cipher([key.key for key in owners])
         return cipher, refs
 
