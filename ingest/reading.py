@@ -1,12 +1,12 @@
 """Reading: from polled Kafka records to sealed items, before any lock is taken.
 
-Some dozens of entries are decoded, then sealed: few enough that the processor's caches still hold them, many enough
+A dozen of entries or so are decoded, then sealed: few enough that the processor's caches still hold them, many enough
 that they hold the code of each step for a while. One that needs a key not at hand waits, with what comes after it in
 its record, for the end of the chunk: to make keys durable costs a sync of the disk, so a chunk's are made together.
 
 Guarantees: every record gives its items, in order (none where it is an OTLP request without records); a key is durable
-before anything is sealed under it; the event loop gets its turn every two milliseconds or so, or heartbeats of a group
-would wait for a whole poll. A chunk is bounded by items and the bytes that they hold, but for its last record, which
+before anything is sealed under it; the event loop gets its turn every half a millisecond or so, or heartbeats of a
+group would wait for a whole poll. A chunk is bounded by items and the bytes that they hold, but for its last record, which
 has bounds of its own: what one record gives is committed with its offset or not at all.
 """
 
@@ -29,7 +29,7 @@ from ledger.seal import Pending
 CHUNK_BYTES_MAX = 4 << 20
 RECORD_HELD_BYTES_MAX = 48 << 20  # of all entries that one record gives: a resource stands in each of its spans again
 RECORD_ENTRIES_MAX = 20_000  # about 100 MB while they wait; a record of 16 MiB holds about half as many spans
-YIELD_EVERY = 64  # entries decoded, then sealed, between two looks at the sockets: about two milliseconds
+YIELD_EVERY = 16  # entries decoded, then sealed, between two looks at the sockets: Postgres waits there for its rows
 YIELD_BYTES = 1 << 18  # and bytes, for large records
 
 # A rejection for one of these may only mean that the registry was read before the tenant or key was added.
