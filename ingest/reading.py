@@ -6,8 +6,8 @@ its record, for the end of the chunk: to make keys durable costs a sync of the d
 
 Guarantees: every record gives its items, in order (none where it is an OTLP request without records); a key is durable
 before anything is sealed under it; the event loop gets its turn every half a millisecond or so, or heartbeats of a
-group would wait for a whole poll. A chunk is bounded by items and the bytes that they hold, but for its last record, which
-has bounds of its own: what one record gives is committed with its offset or not at all.
+group would wait for a whole poll, and Postgres for its rows. A chunk is bounded by items and the bytes that they hold,
+but for its last record, which has bounds of its own: what one record gives is committed with its offset or not at all.
 """
 
 from __future__ import annotations
