@@ -12,10 +12,9 @@ from typing import Any, Final
 
 import orjson
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ingest.authority import is_otlp, signal_of
+from ingest.otlp.forms import FORMS, Form
 from ingest.otlp.wire import TENANT_HEADER
 
 WORD_MAX: Final = 128  # characters, as a tenant's name has at most
@@ -52,31 +51,29 @@ def said(topic: str, value: bytes, headers: Sequence[tuple[str, bytes]]) -> Said
 
 def _of_otlp(topic: str, value: bytes, tenant: str | None) -> Said:
     """Of a request with one record, as rejected entries hold it; what the record says wins over its resource."""
-    request: Any = ExportLogsServiceRequest() if signal_of(topic) == "logs" else ExportTraceServiceRequest()
+    form = FORMS[signal_of(topic)]
     found: dict[str, str] = {}
     if len(value) <= OTLP_BYTES_MAX:
         try:
-            request.ParseFromString(value)
+            request = form.request.FromString(value)
         except DecodeError:
             return Said(_word(tenant))
-        for attributes in _attributes(request):
+        for attributes in _attributes(form, request):
             for one in attributes:
                 if one.key in _ATTRIBUTES and one.value.HasField("string_value"):
                     found[_ATTRIBUTES[one.key]] = one.value.string_value
     return Said(_word(tenant or found.get("tenant")), _word(found.get("kind")), _word(found.get("run")))
 
 
-def _attributes(request: Any) -> Iterator[Iterable[Any]]:
+def _attributes(form: Form, request: Any) -> Iterator[Iterable[Any]]:
     """From the resource inwards."""
-    logs = isinstance(request, ExportLogsServiceRequest)
-    for of_resource in request.resource_logs if logs else request.resource_spans:
+    for of_resource in getattr(request, form.resources):
         yield of_resource.resource.attributes
-        for of_scope in of_resource.scope_logs if logs else of_resource.scope_spans:
-            for record in of_scope.log_records if logs else of_scope.spans:
+        for of_scope in getattr(of_resource, form.scopes):
+            for record in getattr(of_scope, form.records):
                 yield record.attributes
-                if not logs:
-                    for event in record.events:
-                        yield event.attributes
+                for event in getattr(record, "events", ()):  # a log record has none
+                    yield event.attributes
 
 
 def _word(text: Any) -> str | None:
