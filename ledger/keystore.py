@@ -280,7 +280,6 @@ class SqliteKeyStore:
             found = _signer(run, origin, "current")
         if found is not None:
             return found
-        self._signers.pop(origin, None)  # a destroyed key is not kept in memory either
         with self._write() as run:
             return _signer(run, origin, "current") or _insert_signer(run, origin, "current")
 
@@ -300,6 +299,7 @@ class SqliteKeyStore:
 
     def finish_rotation(self, origin: str, vkey: str) -> Signer:
         """Make the next signer the current one and destroy the old private key."""
+        self._signers.pop(origin, None)  # a destroyed key is not kept in memory either
         with self._write() as run:
             current, following = _signer(run, origin, "current"), _signer(run, origin, "next")
             if current is not None and current.vkey == vkey:

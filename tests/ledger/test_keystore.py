@@ -422,3 +422,14 @@ def test_asking_again_writes_nothing(tmp_path: Path) -> None:
         store.create_signer(ORIGIN)
         store.publish(ORIGIN, 1, ROOTS[0])
         assert wal.read_bytes() == before
+
+
+def test_a_signer_that_was_rotated_away_is_not_kept_in_memory(tmp_path: Path) -> None:
+    with SqliteKeyStore(tmp_path / "keys") as store:
+        store.create_signer(ORIGIN)
+        store.create_signer("ledger.example.org/other")
+        kept = store.signer(ORIGIN)
+        assert store.signer(ORIGIN) is kept
+        store.finish_rotation(ORIGIN, store.rotate_signer(ORIGIN).new.vkey)
+        assert all(signer is not kept for _, signer in store._signers.values())
+        assert store.signer(ORIGIN).vkey != kept.vkey
