@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ledger.leaf import Leaf
-
-DECISIONS: Final = ("approve", "reject", "edit", "expire")  # of an approval_decision
+from projections.reading import text
+from projections.steps.approvals import ANSWERS
 
 Test = Callable[[Leaf], bool]
 
@@ -60,7 +60,7 @@ def _is_human_answer(leaf: Leaf) -> bool:
 
 
 def _says_answer(leaf: Leaf) -> bool:
-    return _is_human_answer(leaf) and leaf.data.get("decision") in DECISIONS
+    return _is_human_answer(leaf) and text(leaf.data.get("decision")) in ANSWERS
 
 
 def _names_reviewer(leaf: Leaf) -> bool:

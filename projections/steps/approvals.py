@@ -18,8 +18,8 @@ from projections.steps.told import approval_of
 Answer = Literal["approved", "rejected", "expired", "undecided", "unanswered"]
 
 _KINDS: Final = ("approval_request", "approval_decision")
-# An edit lets the call go on with other arguments.
-_ANSWERS: Final[dict[str, Answer]] = {
+# By the word of an approval_decision. An edit lets the call go on with other arguments.
+ANSWERS: Final[dict[str, Answer]] = {
     "approve": "approved",
     "edit": "approved",
     "reject": "rejected",
@@ -45,7 +45,7 @@ class Approval:
         told = [
             (step.entry.leaf.time or "", answer == "rejected", answer)
             for step in self.decisions
-            if (answer := _ANSWERS.get(text(step.said("decision")) or "")) is not None
+            if (answer := ANSWERS.get(text(step.said("decision")) or "")) is not None
         ]
         return max(told)[2] if told else "undecided"
 

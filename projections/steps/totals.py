@@ -149,7 +149,7 @@ def counted(step: Step, name: str) -> Entry | None:
     that say as many), or whose `name` does. None where none says it."""
     if name not in TOKENS:
         return next((entry for entry in step.entries if name in entry.leaf.data), None)
-    most = max(step.entries, key=lambda entry: _tokens_said(entry.leaf.data))
+    most = _says_most_tokens(step)
     return most if name in most.leaf.data else None
 
 
@@ -182,8 +182,12 @@ def _has_cost(step: Step) -> bool:
 
 def _usage(step: Step) -> dict[str, Any] | None:
     """The members of the one entry whose tokens count, with a price if any of its entries has one."""
-    most = max((entry.leaf.data for entry in step.entries), key=_tokens_said)
+    most = _says_most_tokens(step).leaf.data
     return {**most, "price": most.get("price", step.said("price"))} if _tokens_said(most) else None
+
+
+def _says_most_tokens(step: Step) -> Entry:
+    return max(step.entries, key=lambda entry: _tokens_said(entry.leaf.data))
 
 
 def _tokens_said(data: Mapping[str, Any]) -> int:
