@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ingest.positions import Position
-from ingest.reading import Read
+from ingest.reading import Stretch
 from ledger.append import Account, Item
 
 Partition = tuple[str, int]
@@ -30,9 +29,9 @@ class Batch:
     bytes: int = 0
     opened_at: float = 0.0
 
-    def add(self, held: Held, reads: Sequence[Read]) -> None:
-        """Take records of one partition, in their order: the next that it has, or later ones."""
-        position, last = held.position, reads[-1].record.offset
+    def add(self, held: Held, stretch: Stretch) -> None:
+        """Take records of a partition: the next that it has, or later ones."""
+        position, last = held.position, stretch.last
         key = (position.topic, position.partition)
         account = self.accounts.get(key)
         if account is None:
@@ -50,10 +49,9 @@ class Batch:
                 number=len(self.accounts),
             )
         account.last = last
-        account.records += len(reads)
+        account.records += stretch.records
         held.queued = last + 1
-        for read in reads:
-            for item in read.items:
-                item.pending.account = account.number
-            self.items += read.items
-            self.bytes += read.held_bytes
+        for item in stretch.items:
+            item.account = account.number
+        self.items += stretch.items
+        self.bytes += stretch.held_bytes

@@ -37,7 +37,7 @@ from ingest.cluster import describe
 from ingest.decode import Decoder
 from ingest.errors import ClusterUnreachable, ConsumerEnded
 from ingest.positions import Position, find_gap
-from ingest.reading import Read, Reader
+from ingest.reading import Reader, Stretch
 from ingest.retry import Pauses, pause_s
 from ingest.signatures import SIGNATURE_HEADER
 from ingest.subscription import make_subscriber
@@ -211,11 +211,11 @@ class Consumer:
         at = 0
         while at < len(wanted) and generation == self._generation:
             try:
-                reads, at = await self._reader.read(wanted, at, self._refresh_when_postgres_answers)
+                stretches, at = await self._reader.read(wanted, at, self._refresh_when_postgres_answers)
             except Exception as error:  # nothing is decided here: what fails is a defect or a broken key store
                 self.end(error)
                 return
-            await self._enqueue(generation, reads)
+            await self._enqueue(generation, stretches)
 
     def _wanted(self, records: Iterable[ConsumerRecord]) -> list[ConsumerRecord]:
         """The records of partitions that are held, from the next of each on."""
@@ -240,15 +240,15 @@ class Consumer:
         held = self._held.get((record.topic, record.partition))
         return held.position if held else None
 
-    async def _enqueue(self, generation: int, reads: Sequence[Read]) -> None:
+    async def _enqueue(self, generation: int, stretches: Sequence[Stretch]) -> None:
         async with self._changed:
             await self._changed.wait_for(lambda: self._has_room() or generation != self._generation)
             if generation != self._generation:
                 return
             if not self._batch.accounts:
                 self._batch.opened_at = time.monotonic()
-            for key, group in groupby(reads, key=attrgetter("record.topic", "record.partition")):
-                self._batch.add(self._held[key], list(group))
+            for stretch in stretches:
+                self._batch.add(self._held[stretch.topic, stretch.partition], stretch)
             self._active_at = time.monotonic()
             self._changed.notify_all()
 
@@ -319,21 +319,22 @@ class Consumer:
         """Runs that were first seen elsewhere, by another consumer: their entries go to the logs they live in."""
         rerouted: list[Item] = []
         for item in items:
-            pending = item.pending
-            home = moved.homes.get((pending.tenant, pending.event.run or ""))
-            if home is None or home == pending.log:
+            home = moved.homes.get((item.tenant, item.draft.run or ""))
+            if home is None or home == item.draft.log:
                 rerouted.append(item)
                 continue
+            pending = item.pending()
             pending.log = home
             try:
-                rerouted.append(self._appender.seal(pending))
+                sealed = self._appender.seal(pending)
             except LeafTooLarge:  # this log's name is longer than that of the one it was sealed for
                 signature = pending.received_sig
                 headers = [] if signature is None else [(SIGNATURE_HEADER, signature)]
                 rejected = self._reader.decoder.too_large(pending, headers, None)
-                rejected.account = pending.account
                 self._appender.prepare([rejected])
-                rerouted.append(self._appender.seal(rejected))
+                sealed = self._appender.seal(rejected)
+            sealed.account = item.account
+            rerouted.append(sealed)
         return rerouted
 
     async def _recover(self, generation: int) -> None:

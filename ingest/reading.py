@@ -1,8 +1,9 @@
 """Reading: from polled Kafka records to sealed items, before any lock is taken.
 
-A dozen of entries or so are decoded, then sealed: few enough that the processor's caches still hold them, many enough
-that they hold the code of each step for a while. One that needs a key not at hand waits, with what comes after it in
-its record, for the end of the chunk: to make keys durable costs a sync of the disk, so a chunk's are made together.
+A few dozen entries are decoded, then sealed: few enough that the processor's caches still hold them, many enough that
+they hold the code of each step for a while. What was decoded is dropped as soon as it is sealed, since a batch of it
+takes several times what its drafts take, and is slow to make and to free for it. An entry that needs a key not at hand
+waits for the end of the chunk: to make keys durable costs a sync of the disk, so a chunk's are made together.
 
 Guarantees: every record gives its items, in order (none where it is an OTLP request without records); a key is durable
 before anything is sealed under it; the event loop gets its turn every half a millisecond or so, or heartbeats of a
@@ -13,7 +14,8 @@ but for its last record, which has bounds of its own: what one record gives is c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 from aiokafka import ConsumerRecord
@@ -29,20 +31,32 @@ from ledger.seal import Pending
 CHUNK_BYTES_MAX = 4 << 20
 RECORD_HELD_BYTES_MAX = 48 << 20  # of all entries that one record gives: a resource stands in each of its spans again
 RECORD_ENTRIES_MAX = 20_000  # about 100 MB while they wait; a record of 16 MiB holds about half as many spans
-YIELD_EVERY = 16  # entries decoded, then sealed, between two looks at the sockets: Postgres waits there for its rows
+GROUP = 64  # entries decoded, then sealed
+YIELD_EVERY = 32  # entries decoded or sealed between two looks at the sockets: Postgres waits there for its rows
 YIELD_BYTES = 1 << 18  # and bytes, for large records
 
 # A rejection for one of these may only mean that the registry was read before the tenant or key was added.
 _REGISTRY_REASONS = frozenset({"unknown_tenant", "bad_signature"})
 
 
-class Read(msgspec.Struct):
-    """One record and what it gave: `items` are its entries sealed; while its chunk is read, the first of them."""
+class Stretch(msgspec.Struct):
+    """Records of one partition that came one after another, `last` the last one's offset, and what they gave."""
 
-    record: ConsumerRecord
-    pendings: list[Pending]
-    held_bytes: int
+    topic: str
+    partition: int
+    last: int
+    records: int
     items: list[Item]
+    held_bytes: int
+
+
+class _Decoded(NamedTuple):
+    """An entry to be sealed into `items`, and the record it is of. `again` makes it once more, of the record alone."""
+
+    items: list[Item]
+    pending: Pending
+    given: Record
+    again: Callable[[Record], Pending] | None
 
 
 class Reader:
@@ -54,110 +68,146 @@ class Reader:
     def __init__(self, chunk_items_max: int, position_of: Callable[[ConsumerRecord], Position | None]) -> None:
         self._chunk_items_max = chunk_items_max
         self._position_of = position_of
-        self._entries = 0
+        self._steps = 0
         self._bytes = 0
+        self._group: list[_Decoded] = []
+        self._waiting: list[tuple[int, _Decoded]] = []  # for a key, with their places among their items
+        self._refresh: Callable[[], Awaitable[None]] | None = None
 
     async def read(
         self, records: Sequence[ConsumerRecord], at: int, refresh: Callable[[], Awaitable[None]]
-    ) -> tuple[list[Read], int]:
+    ) -> tuple[list[Stretch], int]:
         """Read one chunk of the records from `at` on: (what was read, where the next chunk begins).
 
-        `refresh` reads the registry anew; awaited where a record may name a tenant or key that was registered since.
-        Raises what the key store raises; nothing is remembered of a chunk that failed.
+        `refresh` reads the registry anew; awaited once, where a record may name a tenant or key that was registered
+        since. Raises what the key store raises; nothing is remembered of a chunk that failed.
         """
-        reads: list[Read] = []
-        unknown: list[Read] = []
-        sealed = entries = size = 0
+        self._group, self._waiting, self._refresh = [], [], refresh
+        stretches: list[Stretch] = []
+        stretch = Stretch("", -1, -1, 0, [], 0)
+        entries = size = 0
+        decode = self.decoder.decode
         while at < len(records) and entries < self._chunk_items_max and size < CHUNK_BYTES_MAX:
             record = records[at]
+            topic, partition, value = record.topic, record.partition, record.value
             at += 1
-            if self._is_due(len(record.value or b"")):
-                self._seal_at_hand(reads[sealed:])
-                sealed = len(reads)
+            if partition != stretch.partition or topic != stretch.topic:
+                stretch = Stretch(topic, partition, -1, 0, [], 0)
+                stretches.append(stretch)
+                of_requests = is_otlp(topic)
+                position = self._position_of(record)
+                cluster, topic_id, intake = (
+                    (position.cluster, position.topic_id, position.log) if position else ("", None, "")
+                )
+            given = Record(
+                cluster, topic, topic_id, partition, record.offset, value, record.headers, record.key, intake
+            )
+            held = 0 if value is None else len(value)
+            if self._is_due(held):
                 await asyncio.sleep(0)
-            read = await self._decode_request(record) if is_otlp(record.topic) else self._decode(record)
-            for pending in read.pendings:
-                if pending.event.kind == "rejected" and pending.event.data["reason"] in _REGISTRY_REASONS:
-                    unknown.append(read)
-                    break
-            reads.append(read)
-            entries += len(read.pendings)
-            size += read.held_bytes
-        self._seal_at_hand(reads[sealed:])
-        if unknown:
-            await refresh()
-            for read in unknown:
-                record = read.record
-                again = await self._decode_request(record) if is_otlp(record.topic) else self._decode(record)
-                read.pendings, read.held_bytes, read.items = again.pendings, again.held_bytes, again.items
-        waiting = [read for read in reads if len(read.items) < len(read.pendings)]
-        self.appender.prepare(pending for read in waiting for pending in read.pendings)
-        for read in waiting:
-            for pending in read.pendings[len(read.items) :]:
-                if self._is_due(len(pending.received)):
-                    await asyncio.sleep(0)
-                read.items.append(self._seal(pending, read.record))
-        return reads, at
+            if of_requests:
+                found, held = await self._decode_request(stretch.items, given)
+                entries += found
+                decode = self.decoder.decode  # the registry may have been read anew
+            else:
+                pending = decode(given)
+                if _is_unknown(pending) and await self._has_refreshed():
+                    decode = self.decoder.decode
+                    pending = decode(given)
+                self._group.append(_Decoded(stretch.items, pending, given, decode))
+                entries += 1
+            if len(self._group) >= GROUP:
+                await self._seal_group()
+            stretch.last = record.offset
+            stretch.records += 1
+            stretch.held_bytes += held
+            size += held
+        await self._seal_group()
+        self.appender.prepare(decoded.pending for _, decoded in self._waiting)
+        for place, decoded in self._waiting:
+            if self._is_due(len(decoded.pending.received)):
+                await asyncio.sleep(0)
+            decoded.items[place] = self._seal(decoded)
+        return stretches, at
 
-    def _decode(self, record: ConsumerRecord) -> Read:
-        return Read(record, [self.decoder.decode(self._given(record))], len(record.value or b""), [])
-
-    async def _decode_request(self, record: ConsumerRecord) -> Read:
-        given = self._given(record)
+    async def _decode_request(self, items: list[Item], given: Record) -> tuple[int, int]:
+        """Decode a record that is an OTLP request into the group: (entries, bytes that they hold)."""
+        await self._seal_group()  # so that the group is of this record alone, and can be taken back
+        first, waiting = len(items), len(self._waiting)
         size = len(given.value or b"")
-        read = Read(record, [], 0, [])
+        held = found = 0
         for pending in self.decoder.decode_request(given):
-            read.pendings.append(pending)
+            if _is_unknown(pending) and await self._has_refreshed():
+                self._take_back(items, first, waiting)
+                return await self._decode_request(items, given)
+            self._group.append(_Decoded(items, pending, given, None))
+            found += 1
             if self._is_due(len(pending.received)):
-                self._seal_at_hand([read])
                 await asyncio.sleep(0)
-            read.held_bytes += len(pending.received) + sum(len(one.value) for one in pending.event.content)
-            if len(read.pendings) > RECORD_ENTRIES_MAX or read.held_bytes > RECORD_HELD_BYTES_MAX:
+            if len(self._group) >= GROUP:
+                await self._seal_group()
+            held += len(pending.received) + sum(len(one.value) for one in pending.event.content)
+            if found > RECORD_ENTRIES_MAX or held > RECORD_HELD_BYTES_MAX:
+                self._take_back(items, first, waiting)
                 detail = (
                     f"the record gives more than {RECORD_ENTRIES_MAX:,} entries, or they hold more than"
                     f" {RECORD_HELD_BYTES_MAX:,} bytes"
                 )
-                return Read(record, [self.decoder.refuse(Refused("too_large", detail), given)], size, [])
-        read.held_bytes = max(read.held_bytes, size)
-        return read
+                refused = self.decoder.refuse(Refused("too_large", detail), given)
+                self._group.append(_Decoded(items, refused, given, None))
+                return 1, size
+        return found, max(held, size)
 
-    def _given(self, record: ConsumerRecord) -> Record:
-        position = self._position_of(record)
-        cluster, topic_id, intake = (position.cluster, position.topic_id, position.log) if position else ("", None, "")
-        value, headers, key = record.value, record.headers, record.key
-        return Record(cluster, record.topic, topic_id, record.partition, record.offset, value, headers, key, intake)
+    def _take_back(self, items: list[Item], first: int, waiting: int) -> None:
+        """Forget what a record gave: everything in the group, and all from these places on."""
+        self._group.clear()
+        del items[first:], self._waiting[waiting:]
 
-    def _seal_at_hand(self, reads: Iterable[Read]) -> None:
-        """Seal the entries of each record up to the first one that needs a key not at hand."""
-        for read in reads:
-            items, pendings = read.items, read.pendings
-            while len(items) < len(pendings):
-                pending = pendings[len(items)]
-                try:
-                    item = self.appender.seal_at_hand(pending)
-                except LeafTooLarge:
-                    item = self._rejected(pending, read.record)
-                if item is None:
-                    break
-                items.append(item)
+    async def _has_refreshed(self) -> bool:
+        """Read the registry anew, unless that was done since the records of this chunk were fetched."""
+        refresh, self._refresh = self._refresh, None
+        if refresh is None:
+            return False
+        await refresh()
+        return True
 
-    def _seal(self, pending: Pending, record: ConsumerRecord) -> Item:
+    async def _seal_group(self) -> None:
+        """Seal what was decoded; what needs a key not at hand keeps its place and waits."""
+        for decoded in self._group:
+            items, pending, given, again = decoded
+            if self._is_due(len(pending.received)):
+                await asyncio.sleep(0)
+            try:
+                item = self.appender.seal_at_hand(pending, given, again)
+            except LeafTooLarge:
+                item = self._rejected(decoded)
+            if item is None:
+                self._waiting.append((len(items), decoded))
+            items.append(item)  # type: ignore[arg-type]  # None until the chunk's keys are made
+        self._group.clear()
+
+    def _seal(self, decoded: _Decoded) -> Item:
         try:
-            return self.appender.seal(pending)
+            return self.appender.seal(decoded.pending, decoded.given, decoded.again)
         except LeafTooLarge:
-            return self._rejected(pending, record)
+            return self._rejected(decoded)
 
-    def _rejected(self, pending: Pending, record: ConsumerRecord) -> Item:
+    def _rejected(self, decoded: _Decoded) -> Item:
         """In the place of an entry whose public part fits no leaf."""
-        rejected = self.decoder.too_large(pending, record.headers, record.key)
+        rejected = self.decoder.too_large(decoded.pending, decoded.given.headers, decoded.given.key)
         self.appender.prepare([rejected])
         return self.appender.seal(rejected)
 
     def _is_due(self, size: int) -> bool:
-        """Count one entry; whether others should have a turn now."""
-        self._entries += 1
+        """Count one entry decoded or sealed; whether others should have a turn now."""
+        self._steps += 1
         self._bytes += size
-        if self._entries < YIELD_EVERY and self._bytes < YIELD_BYTES:
+        if self._steps < YIELD_EVERY and self._bytes < YIELD_BYTES:
             return False
-        self._entries = self._bytes = 0
+        self._steps = self._bytes = 0
         return True
+
+
+def _is_unknown(pending: Pending) -> bool:
+    """Whether the registry, read anew, may know what it is rejected for."""
+    return pending.event.kind == "rejected" and pending.event.data["reason"] in _REGISTRY_REASONS

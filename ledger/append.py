@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -86,15 +86,24 @@ class Account:
     rejected: int = 0
 
 
-class Item(msgspec.Struct):
-    """A draft with the pending event it was sealed from, kept so that it can be sealed again.
+class Item(msgspec.Struct, gc=False):
+    """A draft, and what it was sealed from, as sealing it again needs: the pending event, or what `again` makes it of.
 
-    `erasure_epoch` is the head's as this writer knew it when it sealed; -1: not known yet.
+    `erasure_epoch` is the head's as this writer knew it when it sealed; -1: not known yet. `account`: which of the
+    batch's partition accounts it counts in; -1: none.
     """
 
-    pending: Pending
     draft: Draft
+    tenant: str
     erasure_epoch: int
+    made_of: Any
+    again: Callable[[Any], Pending] | None
+    account: int = -1
+
+    def pending(self) -> Pending:
+        """The event it was sealed from."""
+        pending: Pending = self.made_of if self.again is None else self.again(self.made_of)
+        return pending
 
 
 @dataclass(slots=True, frozen=True)
@@ -121,7 +130,7 @@ class _Head:
     erasure_epoch: int
 
 
-class _Tail(msgspec.Struct):
+class _Tail(msgspec.Struct, gc=False):
     run_seq: int
     leaf_hash: bytes
     recorded_us: int
@@ -172,14 +181,24 @@ class Appender:
         """Make the keys that these events need durable in the key store, before any of them is sealed."""
         self._sealer.prepare(pendings)
 
-    def seal(self, pending: Pending) -> Item:
-        """Seal a prepared event. Raises LeafTooLarge."""
-        return Item(pending, self._sealer.seal(pending), self._epochs.get(pending.log, -1))
+    def seal(self, pending: Pending, made_of: Any = None, again: Callable[[Any], Pending] | None = None) -> Item:
+        """Seal a prepared event. Raises LeafTooLarge.
 
-    def seal_at_hand(self, pending: Pending) -> Item | None:
-        """Seal an event that need not be prepared; None where a key it needs is not at hand. Raises LeafTooLarge."""
+        `again` makes it once more of `made_of`. Without it the event itself is kept until it is appended, which takes
+        several times what its draft does.
+        """
+        return self._item(pending, self._sealer.seal(pending), made_of, again)
+
+    def seal_at_hand(
+        self, pending: Pending, made_of: Any = None, again: Callable[[Any], Pending] | None = None
+    ) -> Item | None:
+        """`seal` for an event that need not be prepared; None where a key that it needs is not at hand."""
         draft = self._sealer.seal_at_hand(pending)
-        return None if draft is None else Item(pending, draft, self._epochs.get(pending.log, -1))
+        return None if draft is None else self._item(pending, draft, made_of, again)
+
+    def _item(self, pending: Pending, draft: Draft, made_of: Any, again: Callable[[Any], Pending] | None) -> Item:
+        kept = pending if again is None else made_of
+        return Item(draft, pending.tenant, self._epochs.get(draft.log, -1), kept, again)
 
     async def append(self, items: Sequence[Item], accounts: Sequence[Account] = ()) -> Outcome:
         """Append a batch in its order. Raises FencedOut, LogRolledBack, LogMissing, RunMoved or psycopg.Error; then
@@ -206,7 +225,7 @@ class Appender:
                 await self._hold_positions(accounts)
                 by_log = _by_log(items)
                 runs = {
-                    (log, item.draft.run): item.pending.tenant
+                    (log, item.draft.run): item.tenant
                     for log, part in by_log.items()
                     for item in part
                     if item.draft.run is not None
@@ -333,9 +352,11 @@ class Appender:
         if not stale:
             return
         self._sealer.forget()
-        self._sealer.prepare(part[place].pending for part, place in stale)
-        for part, place in stale:
-            part[place] = self.seal(part[place].pending)
+        pendings = [part[place].pending() for part, place in stale]
+        self._sealer.prepare(pendings)
+        for (part, place), pending in zip(stale, pendings, strict=True):
+            account, part[place] = part[place].account, self.seal(pending)
+            part[place].account = account
 
     # (4)
     async def _without_known(
@@ -347,14 +368,14 @@ class Appender:
             items = [item for part in by_log.values() for item in part]
             by_log = _by_log(await self._without_repeated(items, accounts, careful=careful))
         for part in by_log.values():
-            for item in part:
-                account = _account(accounts, item)
-                if item.draft.kind == "rejected":
-                    account.rejected += 1
-                elif item.draft.kind == "conflict":
-                    account.conflicts += 1
+            for (number, kind), count in Counter([(item.account, item.draft.kind) for item in part]).items():
+                account = _account(accounts, number)
+                if kind == "rejected":
+                    account.rejected += count
+                elif kind == "conflict":
+                    account.conflicts += count
                 else:
-                    account.appended += 1
+                    account.appended += count
         for account in accounts:
             account.events = account.appended + account.duplicates + account.conflicts
         return by_log
@@ -363,30 +384,34 @@ class Appender:
         self, items: Sequence[Item], accounts: Sequence[Account], *, careful: bool
     ) -> list[Item]:
         """`_without_known` item by item; counts duplicates."""
-        known = await self._known_ids(items) if careful else {}
+        known: dict[tuple[str, bytes], _Known | Draft] = {}
+        if careful:
+            known.update(await self._known_ids(items))
         kept: list[Item] = []
         conflicts: list[Item] = []
         for item in items:
             draft = item.draft
             first = known.get((draft.log, draft.id_bytes))
             if first is None:
-                known[(draft.log, draft.id_bytes)] = _Known(draft.fingerprint, draft.source)
+                known[(draft.log, draft.id_bytes)] = draft
                 kept.append(item)
                 continue
             if first.fingerprint is None or first.fingerprint == draft.fingerprint:
-                _account(accounts, item).duplicates += 1
+                _account(accounts, item.account).duplicates += 1
                 continue
-            pending = self._sealer.conflict(item.pending, first.source)
+            pending = self._sealer.conflict(item.pending(), first.source)
             self._sealer.prepare([pending])
-            conflicts.append(self.seal(pending))
+            conflict = self.seal(pending)
+            conflict.account = item.account
+            conflicts.append(conflict)
         if conflicts:
             known.update(await self._known_ids(conflicts))
         for item in conflicts:
             key = (item.draft.log, item.draft.id_bytes)
             if key in known:
-                _account(accounts, item).duplicates += 1
+                _account(accounts, item.account).duplicates += 1
             else:
-                known[key] = _Known(None, item.draft.source)
+                known[key] = item.draft
                 kept.append(item)
         return kept
 
@@ -635,9 +660,9 @@ def _by_log(items: Iterable[Item]) -> dict[str, list[Item]]:
     return by_log
 
 
-def _account(accounts: Sequence[Account], item: Item) -> Account:
-    """The account that counts the item, or one that nobody reads."""
-    return accounts[item.pending.account] if item.pending.account >= 0 else _NOBODY
+def _account(accounts: Sequence[Account], number: int) -> Account:
+    """The account of that number, or one that nobody reads."""
+    return accounts[number] if number >= 0 else _NOBODY
 
 
 def _micros(moment: datetime) -> int:

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+import orjson
 
 from schemas.canonical import encode_unchecked
 
@@ -31,15 +32,13 @@ COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)
 
 
-class Draft(msgspec.Struct):
-    """One entry to be appended to `log`; `id_bytes` is the UUID's 16 bytes."""
+class Draft(msgspec.Struct, gc=False):
+    """One entry to be appended to `log`; `id_bytes` is the UUID's 16 bytes. Thousands wait for each transaction."""
 
     log: str
-    id: str
     id_bytes: bytes
     kind: str
     run: str | None
-    source: dict[str, Any]
     before_prev: bytes
     after_run_seq: bytes
     fingerprint: bytes | None = None
@@ -58,6 +57,12 @@ class Draft(msgspec.Struct):
                 run_seq,
             )
         return b"".join((self.before_prev, place, self.after_run_seq))
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The leaf's `source`."""
+        source: dict[str, Any] = orjson.loads(b"{" + self.after_run_seq[1:])["source"]
+        return source
 
 
 def make_draft(
@@ -94,7 +99,7 @@ def make_draft(
     )
     # The last of that name is the leaf's own: no object after it has such a member, and in texts quotes are escaped.
     at = encoded.rindex(b',"schema":')
-    return Draft(log, id, bytes.fromhex(id.replace("-", "")), kind, run, source, encoded[:at], encoded[at:])
+    return Draft(log, bytes.fromhex(id.replace("-", "")), kind, run, encoded[:at], encoded[at:])
 
 
 def micros_text(micros: int) -> bytes:

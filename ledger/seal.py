@@ -39,7 +39,7 @@ DEDUP_PURPOSE = "dedup"
 Wanted = tuple[str, str, str]  # tenant, kind of reference (p, r, s, l, a), name
 
 
-class Pending(msgspec.Struct):
+class Pending(msgspec.Struct, gc=False):
     """An event that was accepted, with what ingest decided about it. `received` are the record's exact bytes."""
 
     event: Event
@@ -52,7 +52,6 @@ class Pending(msgspec.Struct):
     sig: dict[str, Any] | None = None
     received: bytes = b""
     received_sig: bytes | None = None
-    account: int = -1  # which of the batch's partition accounts it counts in; -1: none
     archived: bool = False  # its content belongs to the tenant's archive
 
 
@@ -194,7 +193,6 @@ class Sealer:
             sig=pending.sig,
             received=pending.received,
             received_sig=pending.received_sig,
-            account=pending.account,
             archived=pending.archived,
         )
 

@@ -11,7 +11,7 @@ TEXT: Final = "text/plain"
 BYTES: Final = "application/octet-stream"
 
 
-class Content(msgspec.Struct):
+class Content(msgspec.Struct, gc=False):
     """One content field: its exact bytes are kept, committed to and encrypted; never re-encoded."""
 
     pointer: str  # relative to the event's `data`, like "/input"; or "/raw"
@@ -19,7 +19,7 @@ class Content(msgspec.Struct):
     value: bytes
 
 
-class Event(msgspec.Struct):
+class Event(msgspec.Struct, gc=False):
     """A normalized event. Mutable only so that ingest may set tenant, vouched and sig, and the ledger what it adds."""
 
     id: str

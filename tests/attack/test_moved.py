@@ -55,10 +55,8 @@ async def test_an_event_that_fits_only_the_log_it_was_sealed_for_is_rejected(mad
     large = pending(room + 8)
     consumer._appender.prepare([large])
     item = consumer._appender.seal(large)
-    large.account = 3
+    item.account = 3
 
     consumer._reader.decoder = Decoder(Authority({"acme": tenant}), {}, lambda: "")
     rerouted = consumer._reroute([item], RunMoved({("acme", "run-1"): tenant.origins[1]}))
-    assert [(one.draft.kind, one.draft.log, one.pending.account) for one in rerouted] == [
-        ("rejected", tenant.origins[0], 3)
-    ]
+    assert [(one.draft.kind, one.draft.log, one.account) for one in rerouted] == [("rejected", tenant.origins[0], 3)]

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord
-from hypothesis import given
-from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
@@ -21,7 +16,6 @@ import ingest.reading
 from ingest.authority import Authority
 from ingest.decode import Decoder, Record
 from ingest.otlp.wire import OVERSIZED_HEADER, TENANT_HEADER
-from ingest.reading import Reader
 from ingest.signatures import SIGNATURE_HEADER
 from ledger.registry import Tenant
 from ledger.seal import Pending
@@ -208,104 +202,3 @@ def test_a_span_that_is_refused_for_many_reasons_is_kept_once() -> None:
         told.events.add(name="tallystick.rejected").attributes.append(attribute("tallystick.kind", "rejected"))
     pendings = decode(request(told), (TENANT_HEADER, b"acme"))
     assert said(pendings).count(("p/acme", "rejected: reserved_kind")) == 1
-
-
-class Sealing:
-    """Stands for an appender: what a chunk is prepared and sealed with. `at_hand`: entries whose keys are known."""
-
-    def __init__(self, at_hand: Callable[[Pending], bool]) -> None:
-        self.prepared: list[Pending] = []
-        self.sealed: list[Pending] = []
-        self._at_hand = at_hand
-
-    def prepare(self, pendings: Iterable[Pending]) -> None:
-        self.prepared += pendings
-
-    def seal(self, pending: Pending) -> Pending:
-        assert any(pending is one for one in self.prepared)
-        self.sealed.append(pending)
-        return pending
-
-    def seal_at_hand(self, pending: Pending) -> Pending | None:
-        if not self._at_hand(pending):
-            return None
-        self.sealed.append(pending)
-        return pending
-
-
-async def _no_refresh() -> None:
-    raise AssertionError("every tenant is known")
-
-
-def _record(offset: int, value: bytes) -> ConsumerRecord[bytes, bytes]:
-    headers = ((TENANT_HEADER, b"acme"),)
-    return ConsumerRecord(GATEWAY, 0, offset, 0, 0, b"k", value, None, 1, len(value), headers)
-
-
-def _reader(items_max: int, at_hand: Callable[[Pending], bool] = lambda pending: False) -> Reader:
-    reader = Reader(items_max, lambda record: None)
-    reader.decoder, reader.appender = DECODER, Sealing(at_hand)  # type: ignore[assignment]
-    return reader
-
-
-@given(at_hand=st.lists(st.booleans(), min_size=6, max_size=6))
-def test_what_has_its_keys_is_sealed_at_once_and_all_is_sealed_once_and_in_order(at_hand: list[bool]) -> None:
-    ids = [span_id(TRACE.hex(), f"{n:016x}") for n in range(1, 7)]
-
-    async def check() -> None:
-        reader = _reader(100, lambda pending: at_hand[ids.index(pending.event.id)])
-        records = [_record(n, request(*(span(1 + 3 * n + k) for k in range(3)))) for n in range(2)]
-        reads, _ = await reader.read(records, 0, _no_refresh)
-        for read in reads:
-            assert [id(item) for item in read.items] == [id(pending) for pending in read.pendings]
-            assert len(read.items) == 3
-        sealing: Any = reader.appender
-        assert len(sealing.sealed) == 6
-        assert (not sealing.prepared) == all(at_hand)
-
-    asyncio.run(check())
-
-
-async def test_a_chunk_ends_with_the_record_that_fills_it() -> None:
-    reader = _reader(5)
-    records = [_record(n, request(*(span(3 * n + k) for k in range(3)))) for n in range(5)]
-    at, sizes = 0, []
-    while at < len(records):
-        reads, at = await reader.read(records, at, _no_refresh)
-        sizes.append([len(read.items) for read in reads])
-    assert sizes == [[3, 3], [3, 3], [3]]
-
-
-async def test_a_record_of_more_entries_than_a_batch_may_hold_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest.reading, "RECORD_ENTRIES_MAX", 10)
-    reader = _reader(100)
-    values = [request(*map(span, range(1, count + 1))) for count in (10, 11)]
-    reads, _ = await reader.read([_record(n, value) for n, value in enumerate(values)], 0, _no_refresh)
-    fits, refused = (read.pendings for read in reads)
-    assert said(fits) == [("p/acme", "span")] * 10
-    assert said(refused) == [("p/acme", "rejected: too_large")]
-    assert refused[0].received == values[1]
-
-
-async def test_a_record_whose_entries_would_hold_too_much_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest.reading, "RECORD_HELD_BYTES_MAX", 100_000)
-    reader = _reader(100)
-    value = request(*map(span, range(1, 30)), tenant="a" * 4_000)  # the resource is in each of them
-    reads, _ = await reader.read([_record(0, value)], 0, _no_refresh)
-    assert said(reads[0].pendings) == [("p/acme", "rejected: too_large")]
-    assert reads[0].held_bytes == len(value) < 10_000
-
-
-async def test_a_chunk_is_bounded_by_what_its_entries_hold() -> None:
-    reader = _reader(1_000)
-    values = [request(*map(span, range(1 + 30 * n, 31 + 30 * n)), tenant="a" * 100_000) for n in range(3)]
-    at, chunks = 0, 0
-    while at < len(values):
-        _, at = await reader.read([_record(n, value) for n, value in enumerate(values)], at, _no_refresh)
-        chunks += 1
-    assert chunks > 1
-
-
-async def test_a_request_without_records_is_a_record_without_items() -> None:
-    reads, at = await _reader(100).read([_record(0, request())], 0, _no_refresh)
-    assert (at, reads[0].items) == (1, [])

@@ -79,8 +79,12 @@ class Bench:
     async def append(
         self, appender: Appender, pendings: Sequence[Pending], accounts: Sequence[Account] = ()
     ) -> Outcome:
+        """With accounts, all of it counts in the first."""
         appender.prepare(pendings)
-        return await appender.append([appender.seal(pending) for pending in pendings], accounts)
+        items = [appender.seal(pending) for pending in pendings]
+        for item in items:
+            item.account = 0 if accounts else -1
+        return await appender.append(items, accounts)
 
     async def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         cursor = await self.conn.execute(query.encode(), parameters)

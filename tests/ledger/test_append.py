@@ -140,7 +140,7 @@ async def test_repeats_and_conflicts_within_a_batch(made: Bench) -> None:
     tenant, appender = await made.tenant(), await made.appender()
     id = str(uuid.uuid4())
     contents = [b"1", b"1", b"2", b"1", b"3"]
-    batch = [made.pending(tenant, make_event("run-1", id=id, output=content), account=0) for content in contents]
+    batch = [made.pending(tenant, make_event("run-1", id=id, output=content)) for content in contents]
     account = await _account(made, len(batch))
     outcome = await made.append(appender, batch, [account])
     (said,) = outcome.accounts
@@ -255,7 +255,7 @@ async def test_another_epoch_or_offset_is_fenced_out(made: Bench, epoch: int, fi
     tenant, appender = await made.tenant(), await made.appender()
     account = await _account(made, 1, epoch=epoch, first=first)
     with pytest.raises(FencedOut, match="another consumer has this partition"):
-        await made.append(appender, [made.pending(tenant, make_event("run-1"), account=0)], [account])
+        await made.append(appender, [made.pending(tenant, make_event("run-1"))], [account])
     assert await made.leaves(tenant.origins[0], "tool_call") == []
     assert await made.rows("SELECT next_offset FROM positions") == [(0,)]
 
@@ -298,7 +298,7 @@ async def test_after_a_refusal_the_same_writer_goes_on(made: Bench) -> None:
     tenant, appender = await made.tenant(), await made.appender()
     account = await _account(made, 1, epoch=9)
     with pytest.raises(FencedOut):
-        await made.append(appender, [made.pending(tenant, make_event("run-1"), account=0)], [account])
+        await made.append(appender, [made.pending(tenant, make_event("run-1"))], [account])
     await made.append(appender, [made.pending(tenant, make_event("run-1"))])
     await made.sound()
 

@@ -113,12 +113,13 @@ class World:
             )
             source = {"cluster": CLUSTER, "topic": TOPIC, "topic_id": TOPIC_ID, "partition": partition}
             source |= {"offset": first + number, "item": 0}
-            pendings.append(
-                Pending(made, tenant.tenant, tenant.origins[partition % len(tenant.origins)], source, account=0)
-            )
+            pendings.append(Pending(made, tenant.tenant, tenant.origins[partition % len(tenant.origins)], source))
         account = Account(log, CLUSTER, TOPIC, TOPIC_ID, partition, 1, first, first, first + len(kinds) - 1, len(kinds))
         self.appender.prepare(pendings)
-        await self.appender.append([self.appender.seal(pending) for pending in pendings], [account])
+        items = [self.appender.seal(pending) for pending in pendings]
+        for item in items:
+            item.account = 0
+        await self.appender.append(items, [account])
         self.offsets[partition] = first + len(kinds)
 
     async def publish(self) -> int:

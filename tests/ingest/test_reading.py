@@ -1,0 +1,222 @@
+"""From polled records to sealed items: order, chunks, who is looked up once more, and what is kept of an event."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import ConsumerRecord
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ingest.reading
+from ingest.authority import Authority
+from ingest.decode import Decoder, Record
+from ingest.otlp.wire import TENANT_HEADER
+from ingest.reading import Reader, Stretch
+from ledger.append import Item
+from ledger.registry import Tenant
+from ledger.seal import Pending
+from tests.ingest.test_decode import envelope
+from tests.ingest.test_requests import ACME, DECODER, GATEWAY, request, said, span
+from tests.ledger.appending import bench
+from tests.support.servers import Database
+
+EVENTS = "tally.events"
+
+
+class Sealing:
+    """Stands for an appender. Its items are (what was sealed, what of, how once more); `at_hand` tells which entries
+    have their keys."""
+
+    def __init__(self, at_hand: Callable[[Pending], bool]) -> None:
+        self.prepared: list[Pending] = []
+        self._at_hand = at_hand
+
+    def prepare(self, pendings: Iterable[Pending]) -> None:
+        self.prepared += pendings
+
+    def seal(self, pending: Pending, *again: Any) -> tuple[Pending, Any]:
+        assert any(pending is one for one in self.prepared)
+        return pending, again
+
+    def seal_at_hand(self, pending: Pending, *again: Any) -> tuple[Pending, Any] | None:
+        return (pending, again) if self._at_hand(pending) else None
+
+
+async def _no_refresh() -> None:
+    raise AssertionError("every tenant is known")
+
+
+def _record(offset: int, value: bytes, topic: str = GATEWAY, partition: int = 0) -> ConsumerRecord[bytes, bytes]:
+    headers = ((TENANT_HEADER, b"acme"),) if topic == GATEWAY else ()
+    return ConsumerRecord(topic, partition, offset, 0, 0, b"k", value, None, 1, len(value), headers)
+
+
+def _event(id: str, **more: Any) -> bytes:
+    return json.dumps(envelope(id=id, **more)).encode()
+
+
+def _reader(items_max: int, at_hand: Callable[[Pending], bool] = lambda pending: False) -> Reader:
+    reader = Reader(items_max, lambda record: None)
+    reader.decoder, reader.appender = DECODER, Sealing(at_hand)  # type: ignore[assignment]
+    return reader
+
+
+def _pendings(stretch: Stretch) -> list[Pending]:
+    return [item[0] for item in stretch.items]  # type: ignore[index]  # as Sealing makes them
+
+
+def _places(stretches: Iterable[Stretch]) -> list[tuple[int, int]]:
+    """(offset, number within the record) of each item, in order."""
+    return [(one.source["offset"], one.source["item"]) for part in stretches for one in _pendings(part)]
+
+
+@given(
+    sizes=st.lists(st.integers(0, 5) | st.sampled_from([60, 64, 65, 130]) | st.none(), max_size=8),
+    turns=st.lists(st.integers(0, 1), min_size=8, max_size=8),
+    missing=st.sets(st.tuples(st.integers(0, 7), st.integers(0, 129)), max_size=40),
+)
+def test_all_is_sealed_once_and_in_order(
+    sizes: list[int | None], turns: list[int], missing: set[tuple[int, int]]
+) -> None:
+    """Events (None) and requests of so many spans, of two partitions; the keys of some entries are missing."""
+
+    def at_hand(pending: Pending) -> bool:
+        return (pending.source["offset"], pending.source["item"]) not in missing
+
+    records = [
+        _record(offset, _event(f"e-{offset}"), EVENTS, turn)
+        if size is None
+        else _record(offset, request(*(span(1_000 * offset + n + 1) for n in range(size))), GATEWAY, turn)
+        for offset, (size, turn) in enumerate(zip(sizes, turns, strict=False))
+    ]
+    reader = _reader(10_000, at_hand)
+    stretches, at = asyncio.run(reader.read(records, 0, _no_refresh))
+    assert at == len(records)
+    expected = [(n, item) for n, size in enumerate(sizes) for item in range(1 if size is None else size)]
+    assert _places(stretches) == expected
+    assert sum(part.records for part in stretches) == len(records)
+    assert [part.last for part in stretches][-1:] == [len(records) - 1][: len(stretches)]
+    sealing: Any = reader.appender
+    assert len(sealing.prepared) == len([place for place in expected if place in missing])
+
+
+async def test_an_event_is_not_kept_but_what_makes_it_again() -> None:
+    records = [_record(0, _event("e-0"), EVENTS), _record(1, request(span(1)))]
+    stretches, _ = await _reader(10).read(records, 0, _no_refresh)
+    (event, (record, again)), (one, (_, none)) = (part.items[0] for part in stretches)  # type: ignore[misc]
+    assert isinstance(record, Record)
+    assert (again(record), none) == (event, None)
+    assert one.event.kind == "span"
+
+
+async def test_a_chunk_ends_with_the_record_that_fills_it() -> None:
+    reader = _reader(5)
+    records = [_record(n, request(*(span(3 * n + k) for k in range(3)))) for n in range(5)]
+    at, sizes = 0, []
+    while at < len(records):
+        stretches, at = await reader.read(records, at, _no_refresh)
+        sizes.append([len(part.items) for part in stretches])
+    assert sizes == [[6], [6], [3]]
+
+
+async def test_a_record_of_more_entries_than_a_batch_may_hold_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest.reading, "RECORD_ENTRIES_MAX", 100)
+    reader = _reader(1_000, lambda pending: pending.source["item"] % 3 == 0)
+    values = [request(*map(span, range(1, count + 1))) for count in (100, 101, 2)]
+    (stretch,), _ = await reader.read([_record(n, value) for n, value in enumerate(values)], 0, _no_refresh)
+    pendings = _pendings(stretch)
+    assert said(pendings[:100]) == [("p/acme", "span")] * 100
+    assert said(pendings[100:]) == [("p/acme", "rejected: too_large"), ("p/acme", "span"), ("p/acme", "span")]
+    assert pendings[100].received == values[1]
+
+
+async def test_a_record_whose_entries_would_hold_too_much_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest.reading, "RECORD_HELD_BYTES_MAX", 100_000)
+    value = request(*map(span, range(1, 30)), tenant="a" * 4_000)  # the resource is in each of them
+    (stretch,), _ = await _reader(100).read([_record(0, value)], 0, _no_refresh)
+    assert said(_pendings(stretch)) == [("p/acme", "rejected: too_large")]
+    assert stretch.held_bytes == len(value) < 10_000
+
+
+async def test_a_chunk_is_bounded_by_what_its_entries_hold() -> None:
+    reader = _reader(1_000)
+    values = [request(*map(span, range(1 + 30 * n, 31 + 30 * n)), tenant="a" * 100_000) for n in range(3)]
+    at, chunks = 0, 0
+    while at < len(values):
+        _, at = await reader.read([_record(n, value) for n, value in enumerate(values)], at, _no_refresh)
+        chunks += 1
+    assert chunks > 1
+
+
+async def test_a_request_without_records_is_a_record_without_items() -> None:
+    (stretch,), at = await _reader(100).read([_record(0, request())], 0, _no_refresh)
+    assert (at, stretch.records, stretch.items) == (1, 1, [])
+
+
+async def test_the_registry_is_read_anew_once_a_chunk_for_a_tenant_that_nobody_knows() -> None:
+    """What was read before it stays, what the same record gave is read again, and what is unknown still is refused."""
+    reader = _reader(1_000, lambda pending: pending.source["item"] % 2 == 0)
+    tenants = {"acme": ACME}
+
+    def decoder() -> Decoder:
+        return Decoder(Authority(dict(tenants), default_tenant="acme", unauthenticated=True), {}, lambda: "")
+
+    reader.decoder = decoder()
+    refreshed = 0
+
+    async def refresh() -> None:
+        nonlocal refreshed
+        refreshed += 1
+        tenants["late"] = Tenant("late", "late", ("p/late",))
+        reader.decoder = decoder()
+
+    mixed = request(*map(span, range(1, 71))) + request(span(71), tenant="late") + request(span(72), tenant="never")
+    records = [
+        _record(0, _event("e-0"), EVENTS),
+        _record(1, mixed, "tally.otlp.spans"),
+        _record(2, _event("e-2", tenant="late"), EVENTS),
+        _record(3, _event("e-3", tenant="never"), EVENTS),
+    ]
+    stretches, _ = await reader.read(records, 0, refresh)
+    assert _places(stretches) == [(0, 0), *((1, n) for n in range(72)), (2, 0), (3, 0)]
+    assert said([one for part in stretches for one in _pendings(part)]) == [
+        ("p/acme", "tool_call"),
+        *[("p/acme", "span")] * 70,
+        ("p/late", "span"),
+        ("", "rejected: unknown_tenant"),
+        ("p/late", "tool_call"),
+        ("", "rejected: unknown_tenant"),
+    ]
+    assert refreshed == 1
+    await reader.read(records[2:], 0, refresh)
+    assert refreshed == 2  # "never" may be known by now
+
+
+async def test_what_is_sealed_again_is_made_again_of_its_record(database: Database, tmp_path: Path) -> None:
+    """An erasure between sealing and appending, and an id that stands for something else: neither has the event."""
+    async with bench(database, tmp_path) as made:
+        tenant, appender = await made.tenant(), await made.appender()
+        await appender.read_epochs()
+        authority = Authority({"acme": tenant}, default_tenant="acme", unauthenticated=True)
+        reader = Reader(100, lambda record: None)
+        reader.decoder, reader.appender = Decoder(authority, {}, lambda: ""), appender
+        data = {"tool": "t", "phase": "finished", "call": "c"}
+        values = [_event("a", data=data | {"input": 1}), _event("a", data=data | {"input": 2}), _event("b")]
+        (stretch,), _ = await reader.read([_record(n, v, EVENTS) for n, v in enumerate(values)], 0, _no_refresh)
+        assert all(type(item) is Item and type(item.made_of) is Record for item in stretch.items)
+        await made.conn.execute(
+            "UPDATE logs SET erasure_epoch = erasure_epoch + 1 WHERE log = %s", (tenant.origins[0],)
+        )
+        await appender.append(stretch.items)
+        first, second, conflict = (await made.leaves(tenant.origins[0]))[-3:]
+        assert [leaf["kind"] for leaf in (first, second, conflict)] == ["tool_call", "tool_call", "conflict"]
+        assert await made.opened(first, "/input") == b"1"
+        assert await made.opened(conflict, "/received") == values[1]
+        assert (conflict["data"]["first"], conflict["source"]["offset"]) == (first["source"], 1)
+        await made.sound()
