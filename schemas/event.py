@@ -1,4 +1,7 @@
-"""An event, normalized but not yet sealed: what every way in ends with and what the ledger begins with."""
+"""An event, normalized but not yet sealed: what every way in ends with and what the ledger begins with.
+
+The cycle collector does not know of these (`gc=False`): what they hold can't refer back to them, and there are many.
+"""
 
 from __future__ import annotations
 
