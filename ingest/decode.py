@@ -24,7 +24,7 @@ from ingest.signatures import SIGNATURE_HEADER, Keys, Signatures
 from ledger.registry import Tenant
 from ledger.seal import Pending, ledger_event
 from schemas.errors import Rejection
-from schemas.event import Content, Event
+from schemas.event import Content, Draft, Event
 from schemas.normalize import normalize_binary, normalize_draft, normalize_plain, normalize_structured
 from schemas.pricing import price
 
@@ -106,11 +106,12 @@ class Decoder:
             yield self.refuse(error, record, item)
 
     def _of_mapped(self, record: Record, mapped: Mapped, item: int, speaker: str | None) -> list[Pending]:
-        """The entries of one span or log record; `item`: the number of the first."""
+        """The entries of one span or log record; `item`: the number of the first. The end of its run is the last of
+        them, since the run's head is sealed after it."""
         if mapped.refusal is not None:
             return [self._refused(mapped.refusal, record, _source(record, item), mapped.wire, speaker)]
         pendings: list[Pending] = []
-        for draft in mapped.drafts:
+        for draft in sorted(mapped.drafts, key=_is_end):
             source = _source(record, item + len(pendings))
             event: Event | None = None
             try:
@@ -218,6 +219,10 @@ class Decoder:
         found = price(event.data, at)
         if found is not None:
             enriched["price"] = found
+
+
+def _is_end(draft: Draft) -> bool:
+    return draft.kind == "run_finished"
 
 
 def _source(record: Record, item: int) -> dict[str, Any]:

@@ -202,3 +202,12 @@ def test_a_span_that_is_refused_for_many_reasons_is_kept_once() -> None:
         told.events.add(name="tallystick.rejected").attributes.append(attribute("tallystick.kind", "rejected"))
     pendings = decode(request(told), (TENANT_HEADER, b"acme"))
     assert said(pendings).count(("p/acme", "rejected: reserved_kind")) == 1
+
+
+def test_the_end_of_a_run_is_sealed_after_what_else_its_span_tells() -> None:
+    root = span(1, attribute("gen_ai.operation.name", "invoke_agent"), attribute("gen_ai.agent.name", "desk"))
+    root.parent_span_id = b""
+    root.events.add(name="exception").attributes.append(attribute("exception.type", "ValueError"))
+    pendings = decode(request(root, span(2)), (TENANT_HEADER, b"acme"))
+    assert [one.event.kind for one in pendings] == ["run_started", "error", "run_finished", "span"]
+    assert [one.source["item"] for one in pendings] == [0, 1, 2, 3]
