@@ -10,6 +10,8 @@ import contextlib
 import re
 import shutil
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from typing import Any, Literal
 
 import psycopg
@@ -231,8 +233,23 @@ async def _otlp(settings: Settings, found: Endpoints | None, checks: list[Check]
     elif settings.otlp_tokens_file.exists():
         fix = f"Add one, or delete {settings.otlp_tokens_file} and start again to serve this machine without."
         checks.append(Check("OTLP gateway", "failed", f"{where}: nobody is let in, no token is left", fix))
-    else:
+    elif await asyncio.to_thread(_lets_anybody_in, Address.parse(http)):
         checks.append(Check("OTLP gateway", "ok", f"{where}, open to this machine without tokens"))
+    else:
+        detail = f"{where}: it began with tokens, and {settings.otlp_tokens_file} is gone: nobody is let in"
+        fix = "Put the file back, add a token, or end the gateway and start it again to serve this machine without."
+        checks.append(Check("OTLP gateway", "failed", detail, fix))
+
+
+def _lets_anybody_in(address: Address) -> bool:
+    """Whether a gateway takes a request without a token: metrics, none at all, which need no Kafka."""
+    connection = HTTPConnection(_REACHED.get(address.host, address.host), address.port, timeout=LISTENS_S)
+    with contextlib.closing(connection):
+        try:
+            connection.request("POST", "/v1/metrics", headers={"Content-Type": "application/x-protobuf"})
+            return connection.getresponse().status == HTTPStatus.OK
+        except (OSError, HTTPException):
+            return False
 
 
 async def _listens(address: Address) -> bool:

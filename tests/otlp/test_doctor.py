@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from ingest.otlp import tokens
+from ingest.otlp.address import Address
+from ingest.otlp.gateway import GatewayConfig, serving
 from tallystick import diagnosis
 from tallystick.diagnosis import Check, examine
 from tallystick.endpoints import Endpoints, hold
@@ -24,24 +27,31 @@ async def gateway_of(settings: Settings) -> Check:
     return next(check for check in await examine(settings) if check.name == "OTLP gateway")
 
 
-async def test_the_gateway_of_the_home(tmp_path: Path) -> None:
+async def test_the_gateway_of_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "LOOK_EVERY_S", 0.0)
     settings = settings_of(tmp_path, "127.0.0.1:9")
     file = settings.otlp_tokens_file
-    http, grpc = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
-    with http, grpc, hold(settings) as home:
-        ports = [server.getsockname()[1] for server in (http, grpc)]
-        home.announce(Endpoints("p", None, "k", f"http://127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"))
-        found = await gateway_of(settings)
-        assert (found.state, "open to this machine" in found.detail) == ("ok", True)
-        assert f"http://127.0.0.1:{ports[0]}" in found.detail
-        _, kept = add_token(file, "acme")
-        assert "with tokens (1)" in (await gateway_of(settings)).detail
-        remove_token(file, kept.id)
-        found = await gateway_of(settings)
-        assert (found.state, "nobody is let in" in found.detail) == ("failed", True)
-        grpc.close()
-        found = await gateway_of(settings)
-        assert (found.state, found.detail) == ("failed", f"nothing listens at 127.0.0.1:{ports[1]}")
+    here = Address("127.0.0.1", 0)
+    config = GatewayConfig(here, here, "127.0.0.1:9", tokens=file, tokens_needed=False)
+    with hold(settings) as home:
+        async with serving(config) as gateway:
+            home.announce(Endpoints("p", None, "k", f"http://{gateway.http}", str(gateway.grpc)))
+            found = await gateway_of(settings)
+            assert (found.state, "open to this machine" in found.detail) == ("ok", True)
+            assert f"http://{gateway.http}" in found.detail
+            _, kept = add_token(file, "acme")
+            assert "with tokens (1)" in (await gateway_of(settings)).detail
+            remove_token(file, kept.id)
+            found = await gateway_of(settings)
+            assert (found.state, "no token is left" in found.detail) == ("failed", True)
+            assert gateway.guarded.startswith("nobody is let in")
+            file.unlink()
+            found = await gateway_of(settings)
+            assert (found.state, f"{file} is gone" in found.detail) == ("failed", True)
+            grpc = gateway.grpc
+        with socket.create_server((gateway.http.host, gateway.http.port)):
+            found = await gateway_of(settings)
+            assert (found.state, found.detail) == ("failed", f"nothing listens at {grpc}")
 
 
 async def test_a_frozen_kafka_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
