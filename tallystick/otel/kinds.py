@@ -2,8 +2,8 @@
 became of it. Each function emits one log record, in the current span's trace and the current envelope's run.
 
 Guarantees: they return at once, and raise nothing but the TypeError of a call with wrong arguments. What the ledger's
-schema refuses becomes part of the entry's /raw there, and what it misses is named there; a value outside a closed set,
-and a float as an amount of money, are warned of here, at the first time. Don't: tell whether the record
+schema refuses becomes part of the entry's /raw there, and what it misses is named there; a kind that it rejects, a value
+outside a closed set, and a float as an amount of money, are warned of here, at the first time. Don't: tell whether the record
 has arrived; OTLP is sent in batches, later. Where an action must not happen unless its authority is on the record,
 use `tallystick.emit`.
 
@@ -28,7 +28,7 @@ from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider, LogRecord, SeverityNumber, get_logger
 from opentelemetry.trace import Span
 
-from .names import DATA, KIND, PREFIX, Attribute, data_attributes, envelope_attributes, logger, warn_once
+from .names import DATA, KIND, KINDS, PREFIX, Attribute, data_attributes, envelope_attributes, logger, warn_once
 
 Amount: TypeAlias = Decimal | str | int
 Risk: TypeAlias = Literal["low", "medium", "high", "critical"]
@@ -322,7 +322,10 @@ def event(
 
 
 def _check_words(kind: str, data: Mapping[str, Attribute]) -> None:
-    """Warn of a value that the kind does not have: the ledger would keep it in /raw, as if nothing had been said."""
+    """Warn of a kind that the ledger rejects, and of a value that the kind does not have: the ledger would keep it in
+    /raw, as if nothing had been said."""
+    if kind not in KINDS:
+        warn_once(kind, "no kind that a runtime may say; the ledger rejects it. docs/kinds.md has them")
     for name, words in _vocabulary(kind).items():
         value = data.get(DATA + name)
         if value is not None and value not in words:

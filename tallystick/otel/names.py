@@ -38,6 +38,24 @@ RUN_NAMES: Final = frozenset({RUN_ID, PARENT_RUN, ROOT_RUN, DEPTH})
 # Members that name persons, or may: these never leave the process unless everything is to be carried.
 PERSON_NAMES: Final = frozenset({"tallystick.principal", "tallystick.on_behalf_of", DATA_SUBJECT})
 
+# What a runtime may say; the other kinds are the ledger's own, or said in topics of their own.
+KINDS: Final = frozenset(
+    {
+        *(
+            "run_started",
+            "run_finished",
+            "delegation",
+            "model_call",
+            "retrieval",
+            "tool_selection",
+            "tool_call",
+            "span",
+        ),
+        *("memory_read", "memory_write", "memory_delete", "policy_decision", "approval_request", "approval_decision"),
+        *("final_action", "outcome", "error", "retry", "validator", "evaluation", "human_override", "rollback"),
+        *("routing_decision", "autonomy_changed", "credential_issued", "credential_revoked", "release", "producer_gap"),
+    }
+)
 # Members of events whose value is content: sealed and erasable in the ledger. Sent as JSON text, whatever it is.
 CONTENT: Final = frozenset(
     {

@@ -243,6 +243,16 @@ def test_a_value_that_its_member_does_not_have_is_warned_of_once_and_sent(
     assert [dict(record.attributes).get("tallystick.data.decision") for record in sent.records()][::2] == ["maybe"] * 2
 
 
+def test_a_kind_that_a_runtime_may_not_say_is_warned_of_and_sent(
+    sent: Sent, caplog: pytest.LogCaptureFixture, unwarned: None
+) -> None:
+    for kind in ("tool_cal", "kill_switch", "tool_cal", "retry"):
+        otel.event(kind)
+    assert names.KINDS == {kind.name for kind in SAID}
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["tool_cal", "kill_switch"]
+    assert len(sent.records()) == 4
+
+
 @pytest.mark.parametrize("kind", FUNCTIONS)
 def test_closed_sets_are_those_of_the_ledger(kind: str) -> None:
     for member, words in kinds._vocabulary(kind).items():
@@ -259,7 +269,7 @@ def test_what_is_right_is_not_warned_of(sent: Sent, caplog: pytest.LogCaptureFix
     otel.outcome("closed", {"system": "desk", "id": "1"}, "pending")
     otel.final_action(effect={"amount": Decimal("12.90"), "count": 1}, summary={"amount": 1.5})
     otel.approval_request("a-1", "c-1", risk=None, input={"amount": 1.5})
-    otel.event("no_helper_has_it", decision="maybe")
+    otel.event("retry", decision="maybe")  # which has no helper
 
     assert caplog.records == []
 
