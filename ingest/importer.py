@@ -147,6 +147,12 @@ class Outcome:
     rejections: list[RejectedLine] = field(default_factory=list)
     conflicts: list[ConflictLine] = field(default_factory=list)
 
+    def list_first(self) -> None:
+        """Keep of the lines that are listed the first ones, in the files' order of names."""
+        for listed in (self.rejections, self.conflicts):
+            listed.sort(key=lambda one: (one.file or "", one.line or 0))
+            del listed[LISTED_MAX:]
+
 
 @dataclass(slots=True)
 class Sent:
@@ -281,6 +287,7 @@ async def count_outcome(conn: Connection, sent: Sent, since: Mapping[str, int]) 
         first = since.get(log, 0)
         if tree_size > first:
             await _count_log(conn, sent, log, first, tree_size, outcome)
+    outcome.list_first()
     outcome.duplicate = sent.count - outcome.appended - outcome.conflict - outcome.rejected
     return outcome
 
@@ -302,18 +309,18 @@ async def _count_log(conn: Connection, sent: Sent, log: str, first: int, end: in
                 continue
             if kind == "conflict":
                 outcome.conflict += 1
-                if len(outcome.conflicts) < LISTED_MAX:
-                    outcome.conflicts.append(
-                        ConflictLine(log, said["id"], said["data"]["of"], source.get("file"), source.get("line"))
-                    )
+                outcome.conflicts.append(
+                    ConflictLine(log, said["id"], said["data"]["of"], source.get("file"), source.get("line"))
+                )
             elif kind == "rejected":
                 outcome.rejected += 1
-                if len(outcome.rejections) < LISTED_MAX:
-                    data = said["data"]
-                    outcome.rejections.append(
-                        RejectedLine(
-                            log, said["id"], data["reason"], data["detail"], source.get("file"), source.get("line")
-                        )
+                data = said["data"]
+                outcome.rejections.append(
+                    RejectedLine(
+                        log, said["id"], data["reason"], data["detail"], source.get("file"), source.get("line")
                     )
+                )
             else:
                 outcome.appended += 1
+            if max(len(outcome.rejections), len(outcome.conflicts)) > 2 * LISTED_MAX:
+                outcome.list_first()

@@ -12,7 +12,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         sys.stderr.write(
             f"tally: the package {error.name} is not installed: this is the part of Tallystick that a runtime needs. "
-            "Install the rest with: pip install 'tallystick[server]'\n"
+            "Install the rest in the checkout: pip install -e '.[server]' (tallystick[server], once released)\n"
         )
         sys.exit(2)
     sys.exit(run(sys.argv[1:]))

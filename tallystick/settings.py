@@ -146,7 +146,10 @@ def load_settings(**given: Any) -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         name = "TALLY_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise TallyError(f"{name} can't be used: {first['msg']}", "Correct it in the environment or .env.") from error
+        raise TallyError(
+            f"{name} can't be used: {first['msg'].removeprefix('Value error, ')}",
+            "Correct it in the environment or .env.",
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         file = Path(".env").absolute()
         raise TallyError(f"the settings in {file} can't be read: {error}", "Correct or remove the file.") from error

@@ -24,7 +24,7 @@ class Address:
         elif ":" in host:
             raise ValueError("an IPv6 address stands in brackets")
         if not colon or not host or not port.isdecimal() or int(port) > 65_535:
-            raise ValueError("expected host:port")
+            raise ValueError("expected host:port, like 127.0.0.1:4318, with a port up to 65535")
         return cls(host, int(port))
 
     def __str__(self) -> str:

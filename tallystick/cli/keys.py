@@ -54,6 +54,7 @@ def vkey(
     """
     from ledger.errors import MissingKey
     from tallystick.cli.connect import keystore_to_read, servers
+    from tallystick.errors import TallyError
 
     of = servers()
     with keystore_to_read(of.settings) as keystore:
@@ -64,8 +65,10 @@ def vkey(
             wanted = asyncio.run(_origins(of, tenant))
         found = {log: keystore.vkeys(log) for log in wanted}
     for log, vkeys in found.items():
+        if not vkeys and origin is not None:
+            raise TallyError(f"the key store at {of.settings.keys} has no key of {log}", "See `tally keys list`.")
         if not vkeys:
-            raise MissingKey(f"the key store at {of.settings.keys} has no key of {log}; see `tally keys list`")
+            raise MissingKey(f"the key store at {of.settings.keys} has no key of {log}")
     lines = [line for vkeys in found.values() for line in vkeys]
     if as_json:
         put_json({"vkeys": lines})

@@ -43,7 +43,8 @@ def told(error: BaseException) -> TallyError | None:
         if missing in OURS:
             return None
         extra = "server,demo" if missing == "pydantic_ai" else "server"
-        return TallyError(f"the package {missing} is not installed", f"Install it: pip install 'tallystick[{extra}]'.")
+        fix = f"Install it in the checkout: pip install -e '.[{extra}]' (tallystick[{extra}], once it is on an index)."
+        return TallyError(f"the package {missing} is not installed", fix)
     if any(_is(error, module, name) for module, name in _ROOTS):
         return TallyError(str(error).rstrip("."), _fix(error))
     if _is(error, "psycopg", "Error"):

@@ -13,33 +13,42 @@ docs/runtimes/index.md is the guide, docs/otlp-attributes.md lists the attribute
 Reading order: names (attributes), envelope (what holds in a block), processors, kinds (what is emitted), setup.
 """
 
-from .envelope import Envelope, Members, Reach, child, envelope, resource_attributes
-from .kinds import (
-    Effect,
-    Money,
-    approval_decision,
-    approval_request,
-    credential_issued,
-    credential_revoked,
-    delegation,
-    describe_call,
-    event,
-    event_id,
-    final_action,
-    human_override,
-    memory_delete,
-    memory_read,
-    memory_write,
-    outcome,
-    policy_decision,
-    rollback,
-    routing_decision,
-    tool_selection,
-    use,
-    validator,
-)
-from .processors import EnvelopeLogProcessor, EnvelopeSpanProcessor
-from .setup import Telemetry, start
+try:
+    from .envelope import Envelope, Members, Reach, child, envelope, resource_attributes
+    from .kinds import (
+        Effect,
+        Money,
+        approval_decision,
+        approval_request,
+        credential_issued,
+        credential_revoked,
+        delegation,
+        describe_call,
+        event,
+        event_id,
+        final_action,
+        human_override,
+        memory_delete,
+        memory_read,
+        memory_write,
+        outcome,
+        policy_decision,
+        rollback,
+        routing_decision,
+        tool_selection,
+        use,
+        validator,
+    )
+    from .processors import EnvelopeLogProcessor, EnvelopeSpanProcessor
+    from .setup import Telemetry, start
+except ModuleNotFoundError as error:
+    if (error.name or "").split(".")[0] != "opentelemetry":
+        raise
+    raise ModuleNotFoundError(
+        f"tallystick.otel needs {error.name}: pip install -e '.[otel]' in the checkout of tallystick"
+        " (tallystick[otel], once it is on an index)",
+        name=error.name,
+    ) from error
 
 __all__ = [
     "Effect",

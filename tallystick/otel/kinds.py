@@ -2,10 +2,10 @@
 became of it. Each function emits one log record, in the current span's trace and the current envelope's run.
 
 Guarantees: they return at once, and raise nothing but the TypeError of a call with wrong arguments. What the ledger's
-schema refuses becomes part of the entry's /raw there, and what it misses is named there; a kind that it rejects, a value
-outside a closed set, and a float as an amount of money, are warned of here, at the first time. Don't: tell whether the record
-has arrived; OTLP is sent in batches, later. Where an action must not happen unless its authority is on the record,
-use `tallystick.emit`.
+schema refuses becomes part of the entry's /raw there, and what it misses is named there; a kind that it rejects, a
+value outside a closed set, and a float as an amount of money, are warned of here, once. Don't: tell whether
+the record has arrived; OTLP is sent in batches, later. Where an action must not happen unless its authority is on the
+record, use `tallystick.emit`.
 
 Members are those of docs/kinds.md: `*` there is content, sealed and erasable in the ledger; `reviewer` and `by` are
 persons, a reference in the ledger. On the way to it both stand in the log record: where the process also sends its logs

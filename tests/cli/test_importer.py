@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ingest.importer
 from ingest.errors import ImportStopped
 from ingest.importer import (
     LINE_BYTES_MAX,
@@ -130,10 +131,7 @@ async def test_each_line_is_counted_for_what_became_of_it(site: Site) -> None:
     outcome = await import_(site, content)
     assert counts(outcome) == (3, 1, 1, 2)
     assert outcome.lines == 7
-    assert [(one.line, one.reason) for one in sorted(outcome.rejections, key=lambda one: one.line or 0)] == [
-        (4, "not_json"),
-        (6, "tenant_mismatch"),
-    ]
+    assert [(one.line, one.reason) for one in outcome.rejections] == [(4, "not_json"), (6, "tenant_mismatch")]
     (conflict,) = outcome.conflicts
     (entry,) = await site.leaves("conflict")
     assert (conflict.file, conflict.line, conflict.id, conflict.of) == (
@@ -142,6 +140,12 @@ async def test_each_line_is_counted_for_what_became_of_it(site: Site) -> None:
         entry["id"],
         entry["data"]["of"],
     )
+
+
+async def test_the_first_lines_are_listed_in_their_order(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest.importer, "LISTED_MAX", 5)
+    outcome = await import_(site, lines_of(*(step(f"run-{n}", 1) if n % 3 else b"no %d" % n for n in range(60))))
+    assert (outcome.rejected, [one.line for one in outcome.rejections]) == (20, [1, 4, 7, 10, 13])
 
 
 async def test_what_others_send_meanwhile_is_not_counted(site: Site) -> None:

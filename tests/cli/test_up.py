@@ -89,6 +89,8 @@ def test_the_whole_way(tmp_path: Path) -> None:
         assert tally("keys", "vkey", "--tenant", "default").out.splitlines() == vkeys
         assert set(vkeys) < set(tally("keys", "vkey").out.splitlines())
         assert tally("keys", "list", "--json").json["logs"]
+        unknown = tally("keys", "vkey", "nope")
+        assert (unknown.status, "no key of nope" in unknown.err, "tally keys list" in unknown.err) == (2, True, True)
 
         export(tally, shown["log"], vkeys, sizes[shown["log"]]["root"])
         tenants(tally)

@@ -248,7 +248,7 @@ def test_a_kind_that_a_runtime_may_not_say_is_warned_of_and_sent(
 ) -> None:
     for kind in ("tool_cal", "kill_switch", "tool_cal", "retry"):
         otel.event(kind)
-    assert names.KINDS == {kind.name for kind in SAID}
+    assert {kind.name for kind in SAID} == names.KINDS
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["tool_cal", "kill_switch"]
     assert len(sent.records()) == 4
 
