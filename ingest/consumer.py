@@ -39,13 +39,14 @@ from ingest.errors import ClusterUnreachable, ConsumerEnded
 from ingest.positions import Position, find_gap
 from ingest.reading import Reader, Stretch
 from ingest.retry import Pauses, pause_s
-from ingest.signatures import SIGNATURE_HEADER
+from ingest.signatures import SIGNATURE_HEADER, Keys
 from ingest.subscription import make_subscriber
-from ledger.append import Appender, Item
+from ledger.append import TURN_EVERY, Appender, Item
 from ledger.db import Connection, connect
 from ledger.errors import AppendError, DatabaseUnreachable, ForkRefused, LeafTooLarge, RunMoved
 from ledger.keystore import KeyStore
 from ledger.publish import PUBLISH_EVERY_S, publish_heads
+from ledger.registry import Tenant
 from ledger.seal import Sealer
 
 BATCH_ITEMS_MAX = 4_000  # signatures and statements cost a batch milliseconds, whatever its size
@@ -115,7 +116,8 @@ class Consumer:
         self._active_at = time.monotonic()
         self._refusals = 0
         self._failures_in_a_row = 0
-        self._reader = Reader(config.batch_items_max, self._position)
+        self._registry: tuple[dict[str, Tenant], Keys] | None = None
+        self._reader = Reader(config.batch_items_max, self._position, _now)
         self._connections: list[Connection] = []
         self._books = Books(keystore, config.prefix, self._connect, self._new_appender)
 
@@ -290,7 +292,7 @@ class Consumer:
                 outcome = await self._appender.append(batch.items, accounts)
                 break
             except RunMoved as moved:
-                batch.items = self._reroute(batch.items, moved)
+                batch.items = await self._reroute(batch.items, moved)
             except psycopg.Error as error:
                 self.progress.failures += 1
                 self._failures_in_a_row += 1
@@ -315,7 +317,7 @@ class Consumer:
         self.progress.batches += 1
         self._active_at = time.monotonic()
 
-    def _reroute(self, items: Sequence[Item], moved: RunMoved) -> list[Item]:
+    async def _reroute(self, items: Sequence[Item], moved: RunMoved) -> list[Item]:
         """Runs that were first seen elsewhere, by another consumer: their entries go to the logs they live in."""
         rerouted: list[Item] = []
         for item in items:
@@ -323,6 +325,8 @@ class Consumer:
             if home is None or home == item.draft.log:
                 rerouted.append(item)
                 continue
+            if len(rerouted) % TURN_EVERY == 0:
+                await asyncio.sleep(0)
             pending = item.pending()
             pending.log = home
             try:
@@ -450,11 +454,14 @@ class Consumer:
 
     async def _refresh(self) -> None:
         """Read the registry anew: tenants and producers' keys."""
-        tenants, keys = await self._books.read()
+        registry = await self._books.read()
+        if registry == self._registry:  # entries that wait keep the decoder that read them, and its registry with it
+            return
+        self._registry = tenants, keys = registry
         authority = Authority(
             tenants, self._config.events_tenant, self._config.default_tenant, self._config.unauthenticated
         )
-        self._reader.decoder = Decoder(authority, keys, _now)
+        self._reader.decoder = Decoder(authority, keys)
 
     async def _refresh_when_postgres_answers(self) -> None:
         """Records wait for this: what the registry may have learned since decides whether they are rejected."""

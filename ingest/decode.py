@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -44,8 +44,8 @@ log = structlog.get_logger("tallystick.ingest")
 
 
 class Record(NamedTuple):
-    """A Kafka record, where it was read (what stands in the leaf's `source`), and `intake`: the log for what it gives
-    of no tenant."""
+    """A Kafka record, where it was read (what stands in the leaf's `source`), `intake`: the log for what it gives of no
+    tenant, and when it was read, as a leaf's timestamp: decoded again, it is at the same price."""
 
     cluster: str
     topic: str
@@ -56,15 +56,15 @@ class Record(NamedTuple):
     headers: Headers
     key: bytes | None
     intake: str
+    read_at: str
 
 
 class Decoder:
-    """Decodes records under one state of the registry. `now` gives the ledger's time as a leaf's timestamp."""
+    """Decodes records under one state of the registry."""
 
-    def __init__(self, authority: Authority, keys: Keys, now: Callable[[], str]) -> None:
+    def __init__(self, authority: Authority, keys: Keys) -> None:
         self._authority = authority
         self._signatures = Signatures(keys)
-        self._now = now
 
     def decode(self, record: Record) -> Pending:
         """The entry of a record that is one event."""
@@ -200,7 +200,7 @@ class Decoder:
     ) -> Pending:
         event.tenant = tenant.tenant
         if event.kind == "model_call":
-            self._price(event, enriched)
+            _price(event, enriched, record.read_at)
         return Pending(
             event=event,
             tenant=tenant.tenant,
@@ -211,14 +211,12 @@ class Decoder:
             archived=event.kind in ARCHIVED_KINDS,
         )
 
-    def _price(self, event: Event, enriched: dict[str, Any]) -> None:
-        now = self._now()
-        at = (
-            event.time if event.time is not None and abs(_micros(event.time) - _micros(now)) <= TIME_TRUSTED_US else now
-        )
-        found = price(event.data, at)
-        if found is not None:
-            enriched["price"] = found
+
+def _price(event: Event, enriched: dict[str, Any], now: str) -> None:
+    at = event.time if event.time is not None and abs(_micros(event.time) - _micros(now)) <= TIME_TRUSTED_US else now
+    found = price(event.data, at)
+    if found is not None:
+        enriched["price"] = found
 
 
 def _is_end(draft: Draft) -> bool:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 from aiokafka import ConsumerRecord
 
-from ingest.authority import is_otlp
+from ingest.authority import SHARED, is_otlp
 from ingest.decode import Decoder, Record
 from ingest.errors import Refused
 from ingest.positions import Position
@@ -35,6 +35,7 @@ GROUP = 64  # entries decoded, then sealed
 YIELD_EVERY = 32  # entries decoded or sealed between two looks at the sockets: Postgres waits there for its rows
 YIELD_BYTES = 1 << 18  # and bytes, for large records
 
+KEY_BYTES = 1024  # what the key of a data subject or person takes, where an entry names many
 # A rejection for one of these may only mean that the registry was read before the tenant or key was added.
 _REGISTRY_REASONS = frozenset({"unknown_tenant", "bad_signature"})
 
@@ -65,9 +66,16 @@ class Reader:
     decoder: Decoder
     appender: Appender
 
-    def __init__(self, chunk_items_max: int, position_of: Callable[[ConsumerRecord], Position | None]) -> None:
+    def __init__(
+        self,
+        chunk_items_max: int,
+        position_of: Callable[[ConsumerRecord], Position | None],
+        now: Callable[[], str],
+    ) -> None:
+        """`now`: the ledger's time as a leaf's timestamp."""
         self._chunk_items_max = chunk_items_max
         self._position_of = position_of
+        self._now = now
         self._steps = 0
         self._bytes = 0
         self._group: list[_Decoded] = []
@@ -86,6 +94,7 @@ class Reader:
         stretches: list[Stretch] = []
         stretch = Stretch("", -1, -1, 0, [], 0)
         entries = size = 0
+        read_at = self._now()
         decode = self.decoder.decode
         while at < len(records) and entries < self._chunk_items_max and size < CHUNK_BYTES_MAX:
             record = records[at]
@@ -100,9 +109,9 @@ class Reader:
                     (position.cluster, position.topic_id, position.log) if position else ("", None, "")
                 )
             given = Record(
-                cluster, topic, topic_id, partition, record.offset, value, record.headers, record.key, intake
+                cluster, topic, topic_id, partition, record.offset, value, record.headers, record.key, intake, read_at
             )
-            held = 0 if value is None else len(value)
+            held = _bytes_of(given)
             if self._is_due(held):
                 await asyncio.sleep(0)
             if of_requests:
@@ -111,11 +120,12 @@ class Reader:
                 decode = self.decoder.decode  # the registry may have been read anew
             else:
                 pending = decode(given)
-                if _is_unknown(pending) and await self._has_refreshed():
+                if _is_unknown(pending, topic) and await self._has_refreshed():
                     decode = self.decoder.decode
                     pending = decode(given)
-                self._group.append(_Decoded(stretch.items, pending, given, decode))
+                self._group.append(_Decoded(stretch.items, pending, given, decode if _is_quick(pending) else None))
                 entries += 1
+                held += KEY_BYTES * len(pending.event.subjects)
             if len(self._group) >= GROUP:
                 await self._seal_group()
             stretch.last = record.offset
@@ -128,16 +138,17 @@ class Reader:
             if self._is_due(len(decoded.pending.received)):
                 await asyncio.sleep(0)
             decoded.items[place] = self._seal(decoded)
+        self._waiting.clear()
         return stretches, at
 
     async def _decode_request(self, items: list[Item], given: Record) -> tuple[int, int]:
         """Decode a record that is an OTLP request into the group: (entries, bytes that they hold)."""
         await self._seal_group()  # so that the group is of this record alone, and can be taken back
         first, waiting = len(items), len(self._waiting)
-        size = len(given.value or b"")
+        size = _bytes_of(given)
         held = found = 0
         for pending in self.decoder.decode_request(given):
-            if _is_unknown(pending) and await self._has_refreshed():
+            if _is_unknown(pending, given.topic) and await self._has_refreshed():
                 self._take_back(items, first, waiting)
                 return await self._decode_request(items, given)
             self._group.append(_Decoded(items, pending, given, None))
@@ -147,6 +158,7 @@ class Reader:
             if len(self._group) >= GROUP:
                 await self._seal_group()
             held += len(pending.received) + sum(len(one.value) for one in pending.event.content)
+            held += KEY_BYTES * len(pending.event.subjects)
             if found > RECORD_ENTRIES_MAX or held > RECORD_HELD_BYTES_MAX:
                 self._take_back(items, first, waiting)
                 detail = (
@@ -208,6 +220,21 @@ class Reader:
         return True
 
 
-def _is_unknown(pending: Pending) -> bool:
-    """Whether the registry, read anew, may know what it is rejected for."""
-    return pending.event.kind == "rejected" and pending.event.data["reason"] in _REGISTRY_REASONS
+def _is_unknown(pending: Pending, topic: str) -> bool:
+    """Whether the registry, read anew, may know what it is rejected for, or whose its topic is."""
+    if pending.event.kind != "rejected":
+        return False
+    return pending.event.data["reason"] in _REGISTRY_REASONS or (not pending.tenant and topic not in SHARED)
+
+
+def _is_quick(pending: Pending) -> bool:
+    """Whether it costs little to make again: no signature is checked."""
+    return pending.received_sig is None and pending.event.attestation is None
+
+
+def _bytes_of(given: Record) -> int:
+    """What a record holds."""
+    size = len(given.value or b"") + len(given.key or b"")
+    for name, value in given.headers:
+        size += len(name) + len(value or b"")
+    return size

@@ -21,6 +21,7 @@ batch is known to be committed, except where the connection was lost during COMM
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import struct
 import time
@@ -47,6 +48,7 @@ from ledger.seal import Pending, Sealer, plain_draft
 TAILS_REMEMBERED_MAX = 100_000  # about 35 MB; a run's entries come in one stretch of time
 RECORDED_BACK_US_MAX = 10_000_000  # within a log `recorded` may step back at most this much
 CAREFUL_BATCHES = 32  # after a duplicate was met, how many batches look ids up before they try
+TURN_EVERY = 32  # entries sealed again between two turns of the event loop
 _POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970, where Postgres' timestamps begin
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -232,7 +234,7 @@ class Appender:
                 }
                 new_runs = await self._insert_runs(runs)
                 heads = await self._lock_heads(sorted(by_log.keys() | {account.log for account in accounts}))
-                self._seal_again_where_erased(by_log, heads)
+                await self._seal_again_where_erased(by_log, heads)
                 by_log = await self._without_known(by_log, accounts, careful=careful)
                 tails = await self._find_tails(runs, new_runs, careful=careful)
                 drafts = {log: [item.draft for item in part] for log, part in by_log.items()}
@@ -343,7 +345,7 @@ class Appender:
                 heads[log] = _Head(edge, _micros(recorded), erasure_epoch)
         return heads
 
-    def _seal_again_where_erased(self, by_log: dict[str, list[Item]], heads: dict[str, _Head]) -> None:
+    async def _seal_again_where_erased(self, by_log: dict[str, list[Item]], heads: dict[str, _Head]) -> None:
         """An erasure since sealing may have destroyed a key that was used: encrypt again under what is there now."""
         stale: list[tuple[list[Item], int]] = []
         for log, part in by_log.items():
@@ -352,9 +354,15 @@ class Appender:
         if not stale:
             return
         self._sealer.forget()
-        pendings = [part[place].pending() for part, place in stale]
+        pendings: list[Pending] = []
+        for part, place in stale:
+            if len(pendings) % TURN_EVERY == 0:
+                await asyncio.sleep(0)
+            pendings.append(part[place].pending())
         self._sealer.prepare(pendings)
-        for (part, place), pending in zip(stale, pendings, strict=True):
+        for at, ((part, place), pending) in enumerate(zip(stale, pendings, strict=True)):
+            if at % TURN_EVERY == 0:
+                await asyncio.sleep(0)
             account, part[place] = part[place].account, self.seal(pending)
             part[place].account = account
 
@@ -399,6 +407,8 @@ class Appender:
             if first.fingerprint is None or first.fingerprint == draft.fingerprint:
                 _account(accounts, item.account).duplicates += 1
                 continue
+            if len(conflicts) % TURN_EVERY == 0:
+                await asyncio.sleep(0)
             pending = self._sealer.conflict(item.pending(), first.source)
             self._sealer.prepare([pending])
             conflict = self.seal(pending)

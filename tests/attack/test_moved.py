@@ -57,6 +57,6 @@ async def test_an_event_that_fits_only_the_log_it_was_sealed_for_is_rejected(mad
     item = consumer._appender.seal(large)
     item.account = 3
 
-    consumer._reader.decoder = Decoder(Authority({"acme": tenant}), {}, lambda: "")
-    rerouted = consumer._reroute([item], RunMoved({("acme", "run-1"): tenant.origins[1]}))
+    consumer._reader.decoder = Decoder(Authority({"acme": tenant}), {})
+    rerouted = await consumer._reroute([item], RunMoved({("acme", "run-1"): tenant.origins[1]}))
     assert [(one.draft.kind, one.draft.log, one.account) for one in rerouted] == [("rejected", tenant.origins[0], 3)]

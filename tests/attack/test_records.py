@@ -123,7 +123,9 @@ def test_a_line_of_the_plain_form_can_not_be_signed() -> None:
     message = PRODUCER_DOMAIN + lp(name.encode()) + lp(value)
     header = b"k:" + b64encode(key.sign(message))
     authority = Authority({name: Tenant(name, name, ("p/acme",))})
-    decoder = Decoder(authority, {(name, "k"): (vkey, "producer")}, lambda: "2026-11-21T10:00:00.000000Z")
+    decoder = Decoder(authority, {(name, "k"): (vkey, "producer")})
     headers = [("tallystick-sig", header), ("tallystick-form", b"plain")]
-    pending = decoder.decode(Record("c", "tally.events.acme", None, 0, 1, value, headers, None, "p/i"))
+    pending = decoder.decode(
+        Record("c", "tally.events.acme", None, 0, 1, value, headers, None, "p/i", "2026-11-21T10:00:00.000000Z")
+    )
     assert (pending.event.kind, pending.event.data["reason"]) == ("rejected", "bad_signature")

@@ -16,7 +16,8 @@ from ledger.seal import Pending
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "collector"
 TENANTS = {name: Tenant(name, name, (f"p/{name}",)) for name in ("default", "acme")}
-DECODER = Decoder(Authority(TENANTS, unauthenticated=True), {}, lambda: "2026-11-21T12:00:00Z")
+NOW = "2026-11-21T12:00:00Z"
+DECODER = Decoder(Authority(TENANTS, unauthenticated=True), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ def sent(file: str) -> bytes:
 
 def decode(record: Record) -> list[Pending]:
     """The entries that a record gives."""
-    read = decoding.Record("c", record.topic, None, 0, 0, record.value, record.headers, record.key, "p/_intake/t/0")
+    read = decoding.Record(
+        "c", record.topic, None, 0, 0, record.value, record.headers, record.key, "p/_intake/t/0", NOW
+    )
     return list(DECODER.decode_request(read))
 
 
@@ -67,7 +70,7 @@ def decode_as_gateway(file: str, tenant: str = "default") -> list[Pending]:
     """The entries that a request gives when it comes by the gateway."""
     topic = "tally.gateway.logs" if "logs" in file else "tally.gateway.spans"
     headers = [("tallystick-tenant", tenant.encode())]
-    read = decoding.Record("c", topic, None, 0, 0, sent(file), headers, None, "p/_intake/t/0")
+    read = decoding.Record("c", topic, None, 0, 0, sent(file), headers, None, "p/_intake/t/0", NOW)
     return list(DECODER.decode_request(read))
 
 

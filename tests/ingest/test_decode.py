@@ -37,7 +37,7 @@ KEYS = {
     ("globex", "shared"): (_vkey(OTHERS), "producer"),
     ("acme", "desk"): (_vkey(ATTESTER), "attester"),
 }
-DECODER = Decoder(AUTHORITY, KEYS, lambda: NOW)
+DECODER = Decoder(AUTHORITY, KEYS)
 
 
 def envelope(kind: str = "tool_call", **changes: Any) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def decode(
     event: dict[str, Any] | bytes | None, *headers: tuple[str, bytes], topic: str = "tally.events", partition: int = 1
 ) -> Pending:
     value = json.dumps(event).encode() if isinstance(event, dict) else event
-    return DECODER.decode(Record("c", topic, None, partition, 7, value, list(headers), b"key", INTAKE))
+    return DECODER.decode(Record("c", topic, None, partition, 7, value, list(headers), b"key", INTAKE, NOW))
 
 
 def signed(

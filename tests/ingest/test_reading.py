@@ -15,18 +15,23 @@ from hypothesis import strategies as st
 
 import ingest.reading
 from ingest.authority import Authority
+from ingest.consumer import Consumer, ConsumerConfig
 from ingest.decode import Decoder, Record
 from ingest.otlp.wire import TENANT_HEADER
 from ingest.reading import Reader, Stretch
+from ingest.signatures import SIGNATURE_HEADER
 from ledger.append import Item
 from ledger.registry import Tenant
 from ledger.seal import Pending
+from tests.ingest.test_decode import DECODER as SIGNED_DECODER
 from tests.ingest.test_decode import envelope
+from tests.ingest.test_decode import signed as signed_by_producer
 from tests.ingest.test_requests import ACME, DECODER, GATEWAY, request, said, span
 from tests.ledger.appending import bench
 from tests.support.servers import Database
 
 EVENTS = "tally.events"
+NOW = "2026-11-21T12:00:00.000000Z"
 
 
 class Sealing:
@@ -62,7 +67,7 @@ def _event(id: str, **more: Any) -> bytes:
 
 
 def _reader(items_max: int, at_hand: Callable[[Pending], bool] = lambda pending: False) -> Reader:
-    reader = Reader(items_max, lambda record: None)
+    reader = Reader(items_max, lambda record: None, lambda: NOW)
     reader.decoder, reader.appender = DECODER, Sealing(at_hand)  # type: ignore[assignment]
     return reader
 
@@ -107,12 +112,33 @@ def test_all_is_sealed_once_and_in_order(
 
 
 async def test_an_event_is_not_kept_but_what_makes_it_again() -> None:
-    records = [_record(0, _event("e-0"), EVENTS), _record(1, request(span(1)))]
-    stretches, _ = await _reader(10).read(records, 0, _no_refresh)
-    (event, (record, again)), (one, (_, none)) = (part.items[0] for part in stretches)  # type: ignore[misc]
-    assert isinstance(record, Record)
-    assert (again(record), none) == (event, None)
-    assert one.event.kind == "span"
+    data = {"call": "c", "phase": "finished", "provider": "deepseek", "model": "deepseek-chat"}
+    data |= {"input_tokens": 1_000_000}
+    event = json.dumps(envelope("model_call", time="1970-01-01T00:00:00Z", data=data)).encode()
+    records = [_record(0, event, EVENTS), _record(1, request(span(1)))]
+    reader, times = _reader(10), iter(["2026-11-21T16:29:00.000000Z", "2026-11-21T16:31:00.000000Z"])
+    reader._now = lambda: next(times)
+    found = []
+    for _ in range(2):
+        stretches, _ = await reader.read(records, 0, _no_refresh)
+        (pending, (record, again)), (one, (_, none)) = (part.items[0] for part in stretches)  # type: ignore[misc]
+        assert isinstance(record, Record)
+        assert (again(record), none) == (pending, None)
+        assert one.event.kind == "span"
+        found.append(pending.enriched["price"])
+    assert found[0] != found[1]  # which is of the time when it was read
+    assert reader._waiting == []
+
+
+async def test_an_event_whose_signature_was_checked_is_kept() -> None:
+    signed = signed_by_producer(envelope())
+    record = _record(0, signed.received, EVENTS)
+    record.headers = ((SIGNATURE_HEADER, signed.received_sig),)
+    reader = _reader(10)
+    reader.decoder = SIGNED_DECODER
+    (stretch,), _ = await reader.read([record], 0, _no_refresh)
+    ((pending, (_, again)),) = stretch.items  # type: ignore[misc]
+    assert (pending.enriched["vouched"], again) == ("signed", None)
 
 
 async def test_a_chunk_ends_with_the_record_that_fills_it() -> None:
@@ -141,7 +167,7 @@ async def test_a_record_whose_entries_would_hold_too_much_is_kept_whole(monkeypa
     value = request(*map(span, range(1, 30)), tenant="a" * 4_000)  # the resource is in each of them
     (stretch,), _ = await _reader(100).read([_record(0, value)], 0, _no_refresh)
     assert said(_pendings(stretch)) == [("p/acme", "rejected: too_large")]
-    assert stretch.held_bytes == len(value) < 10_000
+    assert len(value) < stretch.held_bytes < 10_000
 
 
 async def test_a_chunk_is_bounded_by_what_its_entries_hold() -> None:
@@ -152,6 +178,51 @@ async def test_a_chunk_is_bounded_by_what_its_entries_hold() -> None:
         _, at = await reader.read([_record(n, value) for n, value in enumerate(values)], at, _no_refresh)
         chunks += 1
     assert chunks > 1
+
+
+async def test_headers_keys_and_data_subjects_count_in_what_is_held() -> None:
+    """Each fills a chunk, and none of them is in the value."""
+    plain = _record(0, _event("e-0"), EVENTS)
+    with_headers, with_key = (_record(0, _event("e-0"), EVENTS) for _ in range(2))
+    with_headers.headers = (("trace", b"x" * 3_000_000),)
+    with_key.key = b"k" * 3_000_000
+    names = " ".join(f"person-{n}" for n in range(256))
+    of_many = _record(0, _event("e-0", datasubject=names), EVENTS)
+    for record, chunk in ((plain, 20), (with_headers, 2), (with_key, 2), (of_many, 16)):
+        _, at = await _reader(1_000).read([record] * 20, 0, _no_refresh)
+        assert at == chunk
+
+
+async def test_a_topic_that_names_an_unknown_tenant_is_looked_up_whatever_it_says() -> None:
+    """Else a record would be of nobody, and of the tenant when it is read again."""
+    reader, refreshed = _reader(10), 0
+
+    async def refresh() -> None:
+        nonlocal refreshed
+        refreshed += 1
+        reader.decoder = Decoder(Authority({"late": Tenant("late", "late", ("p/late",))}), {})
+
+    (stretch,), _ = await reader.read([_record(0, b"not json", "tally.events.late")], 0, refresh)
+    assert (refreshed, said(_pendings(stretch))) == (1, [("p/late", "rejected: not_json")])
+    await reader.read([_record(0, b"not json", EVENTS)], 0, _no_refresh)
+
+
+async def test_the_decoder_is_kept_while_the_registry_is_the_same(database: Database, tmp_path: Path) -> None:
+    """Entries that wait hold the decoder that read them: one a refresh would hold as many registries."""
+    async with bench(database, tmp_path) as made:
+        await made.tenant()
+        consumer = Consumer(ConsumerConfig(database.url(), "", "ledger.example.org"), made.keystore)
+        try:
+            await consumer._books.open()
+            await consumer._refresh()
+            first = consumer._reader.decoder
+            await consumer._refresh()
+            assert consumer._reader.decoder is first
+            await made.tenant("globex")
+            await consumer._refresh()
+            assert consumer._reader.decoder is not first
+        finally:
+            await consumer._disconnect()
 
 
 async def test_a_request_without_records_is_a_record_without_items() -> None:
@@ -165,7 +236,7 @@ async def test_the_registry_is_read_anew_once_a_chunk_for_a_tenant_that_nobody_k
     tenants = {"acme": ACME}
 
     def decoder() -> Decoder:
-        return Decoder(Authority(dict(tenants), default_tenant="acme", unauthenticated=True), {}, lambda: "")
+        return Decoder(Authority(dict(tenants), default_tenant="acme", unauthenticated=True), {})
 
     reader.decoder = decoder()
     refreshed = 0
@@ -204,8 +275,8 @@ async def test_what_is_sealed_again_is_made_again_of_its_record(database: Databa
         tenant, appender = await made.tenant(), await made.appender()
         await appender.read_epochs()
         authority = Authority({"acme": tenant}, default_tenant="acme", unauthenticated=True)
-        reader = Reader(100, lambda record: None)
-        reader.decoder, reader.appender = Decoder(authority, {}, lambda: ""), appender
+        reader = Reader(100, lambda record: None, lambda: NOW)
+        reader.decoder, reader.appender = Decoder(authority, {}), appender
         data = {"tool": "t", "phase": "finished", "call": "c"}
         values = [_event("a", data=data | {"input": 1}), _event("a", data=data | {"input": 2}), _event("b")]
         (stretch,), _ = await reader.read([_record(n, v, EVENTS) for n, v in enumerate(values)], 0, _no_refresh)

@@ -25,7 +25,8 @@ GATEWAY, COLLECTOR = "tally.gateway.spans", "tally.otlp.spans"
 ACME = Tenant("acme", "acme", ("p/acme",))
 GLOBEX = Tenant("globex", "globex", ("p/globex",))
 TENANTS = {"acme": ACME, "globex": GLOBEX}
-DECODER = Decoder(Authority(TENANTS, default_tenant="acme", unauthenticated=True), {}, lambda: "2026-11-21T12:00:00Z")
+DECODER = Decoder(Authority(TENANTS, default_tenant="acme", unauthenticated=True), {})
+NOW = "2026-11-21T12:00:00.000000Z"
 TRACE = bytes(range(16))
 INTAKE = "p/_intake/t/0"
 
@@ -54,7 +55,7 @@ def request(*spans: Span, tenant: str | None = None) -> bytes:
 
 
 def decode(value: bytes | None, *headers: tuple[str, bytes], topic: str = GATEWAY) -> list[Pending]:
-    return list(DECODER.decode_request(Record("c", topic, None, 1, 7, value, list(headers), b"key", INTAKE)))
+    return list(DECODER.decode_request(Record("c", topic, None, 1, 7, value, list(headers), b"key", INTAKE, NOW)))
 
 
 def said(pendings: list[Pending]) -> list[tuple[str, str]]:
@@ -108,9 +109,9 @@ def test_whose_a_span_is(topic: str, header: bytes | None, named: str | None, ex
 
 
 def test_where_unauthenticated_intake_is_off_the_gateways_header_opens_no_other_topic() -> None:
-    closed = Decoder(Authority(TENANTS, default_tenant="acme"), {}, lambda: "")
+    closed = Decoder(Authority(TENANTS, default_tenant="acme"), {})
     headers = [(TENANT_HEADER, b"acme")]
-    (one,) = closed.decode_request(Record("c", COLLECTOR, None, 0, 0, request(span(1)), headers, None, INTAKE))
+    (one,) = closed.decode_request(Record("c", COLLECTOR, None, 0, 0, request(span(1)), headers, None, INTAKE, NOW))
     assert said([one]) == [(INTAKE, "rejected: unauthenticated")]
 
 
