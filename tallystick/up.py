@@ -41,6 +41,8 @@ from tallystick.settings import Settings
 DEFAULT_TENANT = "default"
 RATE_EVERY_S = 10.0
 READY_S = 120.0  # for the consumer's first partitions
+UNUSUAL_S = 5.0
+KILLED = "Waiting until Kafka gives up the consumer that was killed before, up to 10 s"
 
 log = structlog.get_logger("tallystick.up")
 
@@ -87,7 +89,7 @@ async def running(settings: Settings, home: Home, report: Report = silent) -> As
         consuming = Consuming()
         config = consumer_config(settings, servers.writer, servers.kafka, servers.kafka_client, prefix)
         task = await ending.enter_async_context(_consumer(consuming, config, keystore))
-        await _until_ready(consuming, task)
+        await _until_ready(consuming, task, report)
         failed: asyncio.Future[TallyError] = asyncio.get_running_loop().create_future()
         ending.push_async_callback(_end, asyncio.create_task(_watch(servers, failed)))
         moved: list[str] = []
@@ -212,11 +214,15 @@ async def _consumer(
         await _end(task)
 
 
-async def _until_ready(consuming: Consuming, task: asyncio.Task[None]) -> None:
+async def _until_ready(consuming: Consuming, task: asyncio.Task[None], report: Report) -> None:
     """Return when the consumer has its partitions, or when none can work: then the servers stay up without."""
     ready = asyncio.create_task(consuming.ready.wait())
     try:
-        await asyncio.wait([ready, task], timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([ready, task], timeout=UNUSUAL_S, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            report(KILLED, 0, 1)
+            await asyncio.wait([ready, task], timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
+            report(KILLED, 1, 1)
     finally:
         await _end(ready)
 
