@@ -34,8 +34,8 @@ RECORD_ENTRIES_MAX = 20_000  # about 100 MB while they wait; a record of 16 MiB 
 GROUP = 64  # entries decoded, then sealed
 YIELD_EVERY = 32  # entries decoded or sealed between two looks at the sockets: Postgres waits there for its rows
 YIELD_BYTES = 1 << 18  # and bytes, for large records
+KEY_BYTES = 1024  # what the key of a data subject takes: an entry may name hundreds
 
-KEY_BYTES = 1024  # what the key of a data subject or person takes, where an entry names many
 # A rejection for one of these may only mean that the registry was read before the tenant or key was added.
 _REGISTRY_REASONS = frozenset({"unknown_tenant", "bad_signature"})
 
@@ -104,10 +104,7 @@ class Reader:
                 stretch = Stretch(topic, partition, -1, 0, [], 0)
                 stretches.append(stretch)
                 of_requests = is_otlp(topic)
-                position = self._position_of(record)
-                cluster, topic_id, intake = (
-                    (position.cluster, position.topic_id, position.log) if position else ("", None, "")
-                )
+                cluster, topic_id, intake = self._place_of(record)
             given = Record(
                 cluster, topic, topic_id, partition, record.offset, value, record.headers, record.key, intake, read_at
             )
@@ -140,6 +137,11 @@ class Reader:
             decoded.items[place] = self._seal(decoded)
         self._waiting.clear()
         return stretches, at
+
+    def _place_of(self, record: ConsumerRecord) -> tuple[str, str | None, str]:
+        """(cluster, topic id, intake log) of a record's partition; of one that is lost meanwhile nothing is used."""
+        position = self._position_of(record)
+        return (position.cluster, position.topic_id, position.log) if position else ("", None, "")
 
     async def _decode_request(self, items: list[Item], given: Record) -> tuple[int, int]:
         """Decode a record that is an OTLP request into the group: (entries, bytes that they hold)."""
