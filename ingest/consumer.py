@@ -320,12 +320,14 @@ class Consumer:
     async def _reroute(self, items: Sequence[Item], moved: RunMoved) -> list[Item]:
         """Runs that were first seen elsewhere, by another consumer: their entries go to the logs they live in."""
         rerouted: list[Item] = []
+        sealed_again = 0
         for item in items:
             home = moved.homes.get((item.tenant, item.draft.run or ""))
             if home is None or home == item.draft.log:
                 rerouted.append(item)
                 continue
-            if len(rerouted) % TURN_EVERY == 0:
+            sealed_again += 1
+            if sealed_again % TURN_EVERY == 0:
                 await asyncio.sleep(0)
             pending = item.pending()
             pending.log = home

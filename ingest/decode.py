@@ -35,6 +35,8 @@ FILE_BYTES_MAX = 1024  # it stands in the leaf, and is a path
 _LINE = re.compile(rb"[1-9][0-9]{0,9}")
 STRUCTURED = b"application/cloudevents+json"
 ARCHIVED_KINDS = frozenset({"contract_applied", "tool_registered", "policy_published"})
+# A rejection for one of these may only mean that the registry was read before the tenant or key was added.
+_REGISTRY_REASONS = frozenset({"unknown_tenant", "bad_signature"})
 # A price is of a moment; a claimed time this far from the ledger's own is not taken for it.
 TIME_TRUSTED_US = 24 * 3600 * 1_000_000
 
@@ -104,6 +106,19 @@ class Decoder:
                     yield from pendings
         except Exception as error:
             yield self.refuse(error, record, item)
+
+    def is_unknown(self, pending: Pending, topic: str) -> bool:
+        """Whether it is rejected for what a registry read anew may know: a tenant or key, or whose the topic is."""
+        event = pending.event
+        if event.kind != "rejected":
+            return False
+        if pending.tenant or event.data["reason"] in _REGISTRY_REASONS:
+            return event.data["reason"] in _REGISTRY_REASONS
+        try:
+            self._authority.of_topic(topic)
+        except Refused:
+            return True
+        return False
 
     def _of_mapped(self, record: Record, mapped: Mapped, item: int, speaker: str | None) -> list[Pending]:
         """The entries of one span or log record; `item`: the number of the first. The end of its run is the last of

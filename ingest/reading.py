@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 from aiokafka import ConsumerRecord
 
-from ingest.authority import SHARED, is_otlp
+from ingest.authority import is_otlp
 from ingest.decode import Decoder, Record
 from ingest.errors import Refused
 from ingest.positions import Position
@@ -35,9 +35,7 @@ GROUP = 64  # entries decoded, then sealed
 YIELD_EVERY = 32  # entries decoded or sealed between two looks at the sockets: Postgres waits there for its rows
 YIELD_BYTES = 1 << 18  # and bytes, for large records
 KEY_BYTES = 1024  # what the key of a data subject takes: an entry may name hundreds
-
-# A rejection for one of these may only mean that the registry was read before the tenant or key was added.
-_REGISTRY_REASONS = frozenset({"unknown_tenant", "bad_signature"})
+HEADER_BYTES = 100  # and what a header takes, besides its name and value
 
 
 class Stretch(msgspec.Struct):
@@ -117,12 +115,12 @@ class Reader:
                 decode = self.decoder.decode  # the registry may have been read anew
             else:
                 pending = decode(given)
-                if _is_unknown(pending, topic) and await self._has_refreshed():
+                if self.decoder.is_unknown(pending, topic) and await self._has_refreshed():
                     decode = self.decoder.decode
                     pending = decode(given)
                 self._group.append(_Decoded(stretch.items, pending, given, decode if _is_quick(pending) else None))
                 entries += 1
-                held += KEY_BYTES * len(pending.event.subjects)
+                held += _bytes_besides(pending)
             if len(self._group) >= GROUP:
                 await self._seal_group()
             stretch.last = record.offset
@@ -150,7 +148,7 @@ class Reader:
         size = _bytes_of(given)
         held = found = 0
         for pending in self.decoder.decode_request(given):
-            if _is_unknown(pending, given.topic) and await self._has_refreshed():
+            if self.decoder.is_unknown(pending, given.topic) and await self._has_refreshed():
                 self._take_back(items, first, waiting)
                 return await self._decode_request(items, given)
             self._group.append(_Decoded(items, pending, given, None))
@@ -222,21 +220,21 @@ class Reader:
         return True
 
 
-def _is_unknown(pending: Pending, topic: str) -> bool:
-    """Whether the registry, read anew, may know what it is rejected for, or whose its topic is."""
-    if pending.event.kind != "rejected":
-        return False
-    return pending.event.data["reason"] in _REGISTRY_REASONS or (not pending.tenant and topic not in SHARED)
-
-
 def _is_quick(pending: Pending) -> bool:
-    """Whether it costs little to make again: no signature is checked."""
+    """Whether an accepted event costs little to make again: no signature is checked."""
     return pending.received_sig is None and pending.event.attestation is None
 
 
+def _bytes_besides(pending: Pending) -> int:
+    """What an entry takes besides its record: keys of data subjects, and what is kept of a refused record once more."""
+    event = pending.event
+    kept = sum(len(one.value) for one in event.content) if event.kind == "rejected" else 0
+    return kept + KEY_BYTES * len(event.subjects)
+
+
 def _bytes_of(given: Record) -> int:
-    """What a record holds."""
+    """About what a record takes in memory."""
     size = len(given.value or b"") + len(given.key or b"")
     for name, value in given.headers:
-        size += len(name) + len(value or b"")
+        size += HEADER_BYTES + len(name) + len(value or b"")
     return size

@@ -233,23 +233,34 @@ async def _otlp(settings: Settings, found: Endpoints | None, checks: list[Check]
     elif settings.otlp_tokens_file.exists():
         fix = f"Add one, or delete {settings.otlp_tokens_file} and start again to serve this machine without."
         checks.append(Check("OTLP gateway", "failed", f"{where}: nobody is let in, no token is left", fix))
-    elif await asyncio.to_thread(_lets_anybody_in, Address.parse(http)):
-        checks.append(Check("OTLP gateway", "ok", f"{where}, open to this machine without tokens"))
     else:
-        detail = f"{where}: it began with tokens, and {settings.otlp_tokens_file} is gone: nobody is let in"
-        fix = "Put the file back, add a token, or end the gateway and start it again to serve this machine without."
-        checks.append(Check("OTLP gateway", "failed", detail, fix))
+        checks.append(_without_file(await asyncio.to_thread(_asked, Address.parse(http)), where, settings))
 
 
-def _lets_anybody_in(address: Address) -> bool:
-    """Whether a gateway takes a request without a token: metrics, none at all, which need no Kafka."""
+def _without_file(status: int | None, where: str, settings: Settings) -> Check:
+    """What a gateway's answer to nobody in particular means, where no file of tokens is."""
+    file = settings.otlp_tokens_file
+    if status == HTTPStatus.OK:
+        return Check("OTLP gateway", "ok", f"{where}, open to this machine without tokens")
+    if status == HTTPStatus.UNAUTHORIZED:
+        return Check("OTLP gateway", "ok", f"{where}, with tokens of another file than {file}")
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        detail = f"{where}: it began with tokens, and {file} is gone: nobody is let in"
+        fix = "Put the file back, or add a token. One that is started again without the file serves this machine only."
+        return Check("OTLP gateway", "failed", detail, fix)
+    told = "does not answer" if status is None else f"answers {status}"
+    return Check("OTLP gateway", "failed", f"{where}: it {told}", "End `tally up` and start it again.")
+
+
+def _asked(address: Address) -> int | None:
+    """The status that a gateway answers a request without a token with: metrics, none at all, which need no Kafka."""
     connection = HTTPConnection(_REACHED.get(address.host, address.host), address.port, timeout=LISTENS_S)
     with contextlib.closing(connection):
         try:
             connection.request("POST", "/v1/metrics", headers={"Content-Type": "application/x-protobuf"})
-            return connection.getresponse().status == HTTPStatus.OK
+            return connection.getresponse().status
         except (OSError, HTTPException):
-            return False
+            return None
 
 
 async def _listens(address: Address) -> bool:

@@ -41,8 +41,8 @@ from tallystick.settings import Settings
 DEFAULT_TENANT = "default"
 RATE_EVERY_S = 10.0
 READY_S = 120.0  # for the consumer's first partitions
-UNUSUAL_S = 5.0
-KILLED = "Waiting until Kafka gives up the consumer that was killed before, up to 10 s"
+UNUSUAL_S = 5.0  # until the wait for them is told
+WAITING = "Waiting for the consumer's partitions; one that was killed has them for 10 s more"
 
 log = structlog.get_logger("tallystick.up")
 
@@ -220,9 +220,10 @@ async def _until_ready(consuming: Consuming, task: asyncio.Task[None], report: R
     try:
         done, _ = await asyncio.wait([ready, task], timeout=UNUSUAL_S, return_when=asyncio.FIRST_COMPLETED)
         if not done:
-            report(KILLED, 0, 1)
-            await asyncio.wait([ready, task], timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
-            report(KILLED, 1, 1)
+            report(WAITING, 0, 1)
+            await asyncio.wait([ready, task], timeout=READY_S - UNUSUAL_S, return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                report(WAITING, 1, 1)
     finally:
         await _end(ready)
 

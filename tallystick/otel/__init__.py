@@ -13,6 +13,8 @@ docs/runtimes/index.md is the guide, docs/otlp-attributes.md lists the attribute
 Reading order: names (attributes), envelope (what holds in a block), processors, kinds (what is emitted), setup.
 """
 
+from .names import install_hint
+
 try:
     from .envelope import Envelope, Members, Reach, child, envelope, resource_attributes
     from .kinds import (
@@ -42,13 +44,7 @@ try:
     from .processors import EnvelopeLogProcessor, EnvelopeSpanProcessor
     from .setup import Telemetry, start
 except ModuleNotFoundError as error:
-    if (error.name or "").split(".")[0] != "opentelemetry":
-        raise
-    raise ModuleNotFoundError(
-        f"tallystick.otel needs {error.name}: pip install -e '.[otel]' in the checkout of tallystick"
-        " (tallystick[otel], once it is on an index)",
-        name=error.name,
-    ) from error
+    raise install_hint(error) from error
 
 __all__ = [
     "Effect",

@@ -213,7 +213,7 @@ def describe_call(span: Span | None = None, **more: Unpack[ToolCall]) -> None:
     """Say of a tool call, in the tool, what its span (the current one) doesn't: that it writes, with which effect."""
     try:
         data = data_attributes("tool_call", more)
-        _check_words("tool_call", data)
+        _check("tool_call", data)
         (span or trace.get_current_span()).set_attributes(data)
     except Exception:  # as in `event`
         logger.warning("tool_call: not described", exc_info=True)
@@ -305,7 +305,7 @@ def event(
     try:
         said = envelope_attributes({"run_id": run, "data_subjects": data_subjects})
         data = data_attributes(kind, members)
-        _check_words(kind, data)
+        _check(kind, data)
         attributes: dict[str, Attribute] = {KIND: kind, **said, **data}
         record = LogRecord(
             timestamp=time.time_ns() if at is None else int(at.timestamp()) * 10**9 + at.microsecond * 1000,
@@ -321,11 +321,11 @@ def event(
         logger.warning("%s: not emitted", kind, exc_info=True)
 
 
-def _check_words(kind: str, data: Mapping[str, Attribute]) -> None:
+def _check(kind: str, data: Mapping[str, Attribute]) -> None:
     """Warn of a kind that the ledger rejects, and of a value that the kind does not have: the ledger would keep it in
     /raw, as if nothing had been said."""
     if kind not in KINDS:
-        warn_once(kind, "no kind that a runtime may say; the ledger rejects it. docs/kinds.md has them")
+        warn_once(f"{kind:.100}", "no kind that a runtime may say; the ledger rejects it. docs/kinds.md has them")
     for name, words in _vocabulary(kind).items():
         value = data.get(DATA + name)
         if value is not None and value not in words:

@@ -41,19 +41,34 @@ PERSON_NAMES: Final = frozenset({"tallystick.principal", "tallystick.on_behalf_o
 # What a runtime may say; the other kinds are the ledger's own, or said in topics of their own.
 KINDS: Final = frozenset(
     {
-        *(
-            "run_started",
-            "run_finished",
-            "delegation",
-            "model_call",
-            "retrieval",
-            "tool_selection",
-            "tool_call",
-            "span",
-        ),
-        *("memory_read", "memory_write", "memory_delete", "policy_decision", "approval_request", "approval_decision"),
-        *("final_action", "outcome", "error", "retry", "validator", "evaluation", "human_override", "rollback"),
-        *("routing_decision", "autonomy_changed", "credential_issued", "credential_revoked", "release", "producer_gap"),
+        "approval_decision",
+        "approval_request",
+        "autonomy_changed",
+        "credential_issued",
+        "credential_revoked",
+        "delegation",
+        "error",
+        "evaluation",
+        "final_action",
+        "human_override",
+        "memory_delete",
+        "memory_read",
+        "memory_write",
+        "model_call",
+        "outcome",
+        "policy_decision",
+        "producer_gap",
+        "release",
+        "retrieval",
+        "retry",
+        "rollback",
+        "routing_decision",
+        "run_finished",
+        "run_started",
+        "span",
+        "tool_call",
+        "tool_selection",
+        "validator",
     }
 )
 # Members of events whose value is content: sealed and erasable in the ledger. Sent as JSON text, whatever it is.
@@ -78,6 +93,7 @@ CONTENT: Final = frozenset(
         "value",
     }
 )
+WARNED_MAX: Final = 1_000
 DEPTH_MAX: Final = 64  # levels of content; deeper ones are given as text
 
 logger: Final = logging.getLogger("tallystick.otel")
@@ -85,9 +101,17 @@ _warned: Final[set[str]] = set()
 _RUN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
+def install_hint(error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """The error, with what to install where it is a package of OpenTelemetry."""
+    if (error.name or "").partition(".")[0] != "opentelemetry":
+        return error
+    said = f"tallystick.otel needs {error.name}: pip install -e '.[otel]' in the checkout of tallystick"
+    return ModuleNotFoundError(f"{said} (tallystick[otel], once it is on an index)", name=error.name)
+
+
 def warn_once(about: str, why: str) -> None:
     """A warning about a use that is wrong each time it is made, at the first time."""
-    if about not in _warned:
+    if about not in _warned and len(_warned) < WARNED_MAX:
         _warned.add(about)
         logger.warning("%s: %s", about, why)
 

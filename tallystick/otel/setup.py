@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from .envelope import Members, Reach, resource_attributes
+from .names import install_hint
 from .processors import EnvelopeLogProcessor, EnvelopeSpanProcessor
 
 Protocol = Literal["http/protobuf", "grpc"]
@@ -67,7 +68,10 @@ def start(
         raise RuntimeError(
             "OpenTelemetry has a provider already: add EnvelopeSpanProcessor and EnvelopeLogProcessor to it"
         )
-    spans, logs = _exporters(how, endpoint, {"authorization": f"Bearer {token}"} if token else None)
+    try:
+        spans, logs = _exporters(how, endpoint, {"authorization": f"Bearer {token}"} if token else None)
+    except ModuleNotFoundError as error:
+        raise install_hint(error) from error
     resource = Resource.create(resource_attributes(service=service, **members))
     tracers = TracerProvider(resource=resource, span_limits=_span_limits())
     tracers.add_span_processor(EnvelopeSpanProcessor(accept))

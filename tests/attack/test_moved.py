@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ import pytest
 from ingest.authority import Authority
 from ingest.consumer import Consumer, ConsumerConfig
 from ingest.decode import Decoder
+from ledger.append import TURN_EVERY, Item, _by_log, _Head
 from ledger.errors import RunMoved
+from ledger.merkle import Edge
 from ledger.seal import LEAF_BYTES_MAX, Sealer, _leaf_bytes
 from tests.ledger.appending import Bench, bench, make_event
 from tests.support.servers import Database
@@ -36,6 +40,52 @@ async def test_runs_that_moved_are_named_at_once(made: Bench) -> None:
         pending.log = moved.value.homes[pending.tenant, str(pending.event.run)]
     await made.append(fresh, late)
     await made.sound()
+
+
+async def test_the_loop_has_its_turns_while_a_batch_is_sealed_again(
+    made: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moved runs, an erasure, and conflicts: thousands of entries at once, while heartbeats are due."""
+    tenant, appender = await made.tenant(shards=2), await made.appender()
+    consumer = Consumer(ConsumerConfig("", "", "ledger.example.org"), made.keystore)
+    consumer._appender = appender
+    count, turns = 1_000, 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    def sealed(pendings: list[Any]) -> list[Item]:
+        appender.prepare(pendings)
+        return [appender.seal(pending) for pending in pendings]
+
+    ids = [str(uuid.uuid4()) for _ in range(count)]
+    runs = ["moved" if n % 2 else "here" for n in range(count)]
+    items = sealed([made.pending(tenant, make_event(run, id=id)) for run, id in zip(runs, ids, strict=True)])
+    others = asyncio.create_task(turn())
+    try:
+        await consumer._reroute(items, RunMoved({("acme", "moved"): tenant.origins[1]}))
+        assert turns >= count // 2 // TURN_EVERY - 1
+        appender._epochs = dict.fromkeys(tenant.origins, 5)  # as if each had been erased from
+        before = turns
+        await appender._seal_again_where_erased(_by_log(items), {tenant.origins[0]: _Head(Edge.empty(), 0, 6)})
+        assert turns - before >= 2 * (count // TURN_EVERY - 1)
+        await appender.append(items)
+        again = sealed([made.pending(tenant, make_event("here", id=id, output=b"2")) for id in ids])
+        held = iter([await appender._known_ids(again), {}])  # read before: waiting for Postgres gives turns as well
+
+        async def known_ids(_: object) -> Any:
+            return next(held)
+
+        monkeypatch.setattr(appender, "_known_ids", known_ids)
+        before = turns
+        kept = await appender._without_repeated(again, [], careful=True)
+        assert [item.draft.kind for item in kept] == ["conflict"] * count
+        assert turns - before >= count // TURN_EVERY - 1
+    finally:
+        others.cancel()
 
 
 async def test_an_event_that_fits_only_the_log_it_was_sealed_for_is_rejected(made: Bench) -> None:

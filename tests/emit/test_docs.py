@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from schemas.normalize import normalize_structured
 from tallystick.emit import CRITICAL_KINDS, Limits
@@ -20,10 +22,13 @@ EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 async def test_the_examples_run(
-    private_kafka: PrivateKafka, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    private_kafka: PrivateKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TALLY_KAFKA_BOOTSTRAP", private_kafka.bootstrap)
     await ensure_topics(private_kafka.bootstrap, {"tally.events": 3})
+    monkeypatch.chdir(tmp_path)
+    pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "support-1.pem").write_bytes(pem)  # as `openssl genpkey` writes it
     names: dict[str, Any] = {}
 
     def run() -> None:

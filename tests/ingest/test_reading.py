@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,16 +22,18 @@ from ingest.otlp.wire import TENANT_HEADER
 from ingest.reading import Reader, Stretch
 from ingest.signatures import SIGNATURE_HEADER
 from ledger.append import Item
+from ledger.note import vkey_text
 from ledger.registry import Tenant
 from ledger.seal import Pending
 from tests.ingest.test_decode import DECODER as SIGNED_DECODER
-from tests.ingest.test_decode import envelope
+from tests.ingest.test_decode import attested, envelope
 from tests.ingest.test_decode import signed as signed_by_producer
-from tests.ingest.test_requests import ACME, DECODER, GATEWAY, request, said, span
+from tests.ingest.test_requests import ACME, DECODER, GATEWAY, attribute, request, said, span
 from tests.ledger.appending import bench
 from tests.support.servers import Database
 
 EVENTS = "tally.events"
+DATA_SUBJECT = "tallystick.data_subject"
 NOW = "2026-11-21T12:00:00.000000Z"
 
 
@@ -132,13 +135,21 @@ async def test_an_event_is_not_kept_but_what_makes_it_again() -> None:
 
 async def test_an_event_whose_signature_was_checked_is_kept() -> None:
     signed = signed_by_producer(envelope())
-    record = _record(0, signed.received, EVENTS)
-    record.headers = ((SIGNATURE_HEADER, signed.received_sig),)
+    records = [_record(0, signed.received, EVENTS), _record(1, json.dumps(attested()).encode(), EVENTS)]
+    records[0].headers = ((SIGNATURE_HEADER, signed.received_sig),)
     reader = _reader(10)
     reader.decoder = SIGNED_DECODER
-    (stretch,), _ = await reader.read([record], 0, _no_refresh)
-    ((pending, (_, again)),) = stretch.items  # type: ignore[misc]
-    assert (pending.enriched["vouched"], again) == ("signed", None)
+    (stretch,), _ = await reader.read(records, 0, _no_refresh)
+    found = [(pending.enriched["vouched"], again) for pending, (_, again) in stretch.items]  # type: ignore[misc]
+    assert found == [("signed", None), ("attested", None)]
+
+
+async def test_an_event_is_made_again_by_the_decoder_that_read_it() -> None:
+    reader, records = _reader(10), [_record(0, _event("e-0", tenant="globex"), EVENTS)]
+    (stretch,), _ = await reader.read(records, 0, _no_refresh)
+    ((pending, (record, again)),) = stretch.items  # type: ignore[misc]
+    reader.decoder = Decoder(Authority({"acme": ACME}, unauthenticated=True), {})  # globex is gone
+    assert again(record) == pending
 
 
 async def test_a_chunk_ends_with_the_record_that_fills_it() -> None:
@@ -188,7 +199,20 @@ async def test_headers_keys_and_data_subjects_count_in_what_is_held() -> None:
     with_key.key = b"k" * 3_000_000
     names = " ".join(f"person-{n}" for n in range(256))
     of_many = _record(0, _event("e-0", datasubject=names), EVENTS)
-    for record, chunk in ((plain, 20), (with_headers, 2), (with_key, 2), (of_many, 16)):
+    of_small_headers = _record(0, _event("e-0"), EVENTS)
+    of_small_headers.headers = (("", b""),) * 25_000
+    refused = _record(0, b"{", EVENTS)
+    refused.headers = (("trace", b"x" * 1_000_000),)
+    spans = _record(0, request(*(span(n, attribute(DATA_SUBJECT, names)) for n in range(1, 3))))
+    for record, chunk in (
+        (plain, 20),
+        (with_headers, 2),
+        (with_key, 2),
+        (of_many, 16),
+        (of_small_headers, 2),
+        (refused, 2),  # its headers once more, as they are kept
+        (spans, 8),
+    ):
         _, at = await _reader(1_000).read([record] * 20, 0, _no_refresh)
         assert at == chunk
 
@@ -204,7 +228,30 @@ async def test_a_topic_that_names_an_unknown_tenant_is_looked_up_whatever_it_say
 
     (stretch,), _ = await reader.read([_record(0, b"not json", "tally.events.late")], 0, refresh)
     assert (refreshed, said(_pendings(stretch))) == (1, [("p/late", "rejected: not_json")])
-    await reader.read([_record(0, b"not json", EVENTS)], 0, _no_refresh)
+    for topic in (EVENTS, "tally.control", "tally.findings"):
+        await reader.read([_record(0, b"not json", topic)], 0, _no_refresh)
+
+
+async def test_a_setting_that_names_an_unknown_tenant_is_looked_up() -> None:
+    reader, refreshed = _reader(10), 0
+
+    def decoder(*tenants: Tenant) -> Decoder:
+        return Decoder(Authority({one.tenant: one for one in tenants}, events_tenant="late"), {})
+
+    async def refresh() -> None:
+        nonlocal refreshed
+        refreshed += 1
+        reader.decoder = decoder(Tenant("late", "late", ("p/late",)))
+
+    reader.decoder = decoder(ACME)
+    records = [_record(0, b"not json", EVENTS), _record(1, b"\xff", "tally.otlp.spans")]
+    stretches, _ = await reader.read(records, 0, refresh)
+    assert refreshed == 1
+    pendings = [one for part in stretches for one in _pendings(part)]
+    assert said(pendings) == [("p/late", "rejected: not_json"), ("p/late", "rejected: not_otlp")]
+    reader.decoder = decoder(ACME)
+    await reader.read(records[1:], 0, refresh)
+    assert refreshed == 2
 
 
 async def test_the_decoder_is_kept_while_the_registry_is_the_same(database: Database, tmp_path: Path) -> None:
@@ -218,9 +265,14 @@ async def test_the_decoder_is_kept_while_the_registry_is_the_same(database: Data
             first = consumer._reader.decoder
             await consumer._refresh()
             assert consumer._reader.decoder is first
-            await made.tenant("globex")
+            globex = await made.tenant("globex")
             await consumer._refresh()
-            assert consumer._reader.decoder is not first
+            second = consumer._reader.decoder
+            assert second is not first
+            vkey = vkey_text("key", Ed25519PrivateKey.generate().public_key().public_bytes_raw())
+            await made.registry.add_producer_key(await made.appender(), globex, "key", vkey, "producer")
+            await consumer._refresh()
+            assert consumer._reader.decoder is not second
         finally:
             await consumer._disconnect()
 

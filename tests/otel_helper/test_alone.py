@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 ALONE = """
@@ -82,3 +84,14 @@ def test_started_once_it_limits_nothing_and_says_what_is_wrong() -> None:
 def test_the_extra_is_what_it_imports() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert [one.partition(">=")[0] for one in extras["otel"]] == ["opentelemetry-sdk", "opentelemetry-exporter-otlp"]
+
+
+@pytest.mark.parametrize(("missing", "use"), [("sdk", ""), ("exporter", "otel.start(service='s')")])
+def test_what_to_install_is_told(missing: str, use: str) -> None:
+    program = f"import sys\nsys.modules['opentelemetry.{missing}'] = None\nfrom tallystick import otel\n{use}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ModuleNotFoundError: tallystick.otel needs opentelemetry.{missing}")
+    assert "pip install -e '.[otel]'" in last

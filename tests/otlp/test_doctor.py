@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,19 @@ async def test_the_gateway_of_the_home(tmp_path: Path, monkeypatch: pytest.Monke
             found = await gateway_of(settings)
             assert (found.state, f"{file} is gone" in found.detail) == ("failed", True)
             grpc = gateway.grpc
-        with socket.create_server((gateway.http.host, gateway.http.port)):
+        with_another = replace(config, tokens=tmp_path / "another.json", tokens_needed=True)
+        add_token(tmp_path / "another.json", "acme")
+        async with serving(with_another) as gateway:
+            home.announce(Endpoints("p", None, "k", f"http://{gateway.http}", str(gateway.grpc)))
+            found = await gateway_of(settings)
+            assert (found.state, f"of another file than {file}" in found.detail) == ("ok", True)
+        monkeypatch.setattr(diagnosis, "LISTENS_S", 0.3)
+        with socket.create_server(("127.0.0.1", 0)) as frozen, socket.create_server(("127.0.0.1", 0)) as other:
+            http = f"127.0.0.1:{frozen.getsockname()[1]}"
+            home.announce(Endpoints("p", None, "k", f"http://{http}", f"127.0.0.1:{other.getsockname()[1]}"))
+            found = await gateway_of(settings)
+            assert (found.state, "does not answer" in found.detail) == ("failed", True)
+            home.announce(Endpoints("p", None, "k", f"http://{http}", str(grpc)))
             found = await gateway_of(settings)
             assert (found.state, found.detail) == ("failed", f"nothing listens at {grpc}")
 
