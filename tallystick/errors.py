@@ -22,3 +22,8 @@ class TallyError(Exception):
 
 class ServerError(TallyError):
     """An embedded server could not be started, or ended by itself."""
+
+
+def how_to_install(extra: str) -> str:
+    """The command for what an extra holds; by name it would be looked for on an index, where it isn't yet."""
+    return f"pip install -e '.[{extra}]' in the checkout (tallystick[{extra}], once it is on an index)"

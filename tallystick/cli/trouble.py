@@ -6,7 +6,7 @@ import errno
 import sys
 from typing import Final
 
-from tallystick.errors import TallyError
+from tallystick.errors import TallyError, how_to_install
 
 OURS: Final = frozenset({"schemas", "ledger", "ingest", "projections", "replay", "tallystick"})
 
@@ -43,8 +43,7 @@ def told(error: BaseException) -> TallyError | None:
         if missing in OURS:
             return None
         extra = "server,demo" if missing == "pydantic_ai" else "server"
-        fix = f"Install it in the checkout: pip install -e '.[{extra}]' (tallystick[{extra}], once it is on an index)."
-        return TallyError(f"the package {missing} is not installed", fix)
+        return TallyError(f"the package {missing} is not installed", f"Install it: {how_to_install(extra)}.")
     if any(_is(error, module, name) for module, name in _ROOTS):
         return TallyError(str(error).rstrip("."), _fix(error))
     if _is(error, "psycopg", "Error"):

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from tallystick.errors import TallyError
+from tallystick.errors import TallyError, how_to_install
 
 __all__ = ["main"]
 
@@ -36,7 +36,7 @@ def main(home: Path | None = None, *, as_json: bool = False) -> int:
     if find_spec("pydantic_ai") is None:
         raise TallyError(
             "the package pydantic-ai-slim, which the demo's agents are made with, is not installed",
-            "Install it: pip install 'tallystick[server,demo]'.",
+            f"Install it: {how_to_install('server,demo')}.",
         )
     os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")  # it would print one in the midst of the telling
     from tallystick.demo.play import play
