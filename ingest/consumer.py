@@ -41,7 +41,7 @@ from ingest.reading import Reader, Stretch
 from ingest.retry import Pauses, pause_s
 from ingest.signatures import SIGNATURE_HEADER, Keys
 from ingest.subscription import make_subscriber
-from ledger.append import TURN_EVERY, Appender, Item
+from ledger.append import Appender, Item, in_turns
 from ledger.db import Connection, connect
 from ledger.errors import AppendError, DatabaseUnreachable, ForkRefused, LeafTooLarge, RunMoved
 from ledger.keystore import KeyStore
@@ -320,27 +320,21 @@ class Consumer:
     async def _reroute(self, items: Sequence[Item], moved: RunMoved) -> list[Item]:
         """Runs that were first seen elsewhere, by another consumer: their entries go to the logs they live in."""
         rerouted: list[Item] = []
-        sealed_again = 0
-        for item in items:
+        async for item in in_turns(items):
             home = moved.homes.get((item.tenant, item.draft.run or ""))
             if home is None or home == item.draft.log:
                 rerouted.append(item)
                 continue
-            sealed_again += 1
-            if sealed_again % TURN_EVERY == 0:
-                await asyncio.sleep(0)
             pending = item.pending()
             pending.log = home
             try:
-                sealed = self._appender.seal(pending)
+                rerouted.append(self._appender.seal_instead(item, pending))
             except LeafTooLarge:  # this log's name is longer than that of the one it was sealed for
                 signature = pending.received_sig
                 headers = [] if signature is None else [(SIGNATURE_HEADER, signature)]
                 rejected = self._reader.decoder.too_large(pending, headers, None)
                 self._appender.prepare([rejected])
-                sealed = self._appender.seal(rejected)
-            sealed.account = item.account
-            rerouted.append(sealed)
+                rerouted.append(self._appender.seal_instead(item, rejected))
         return rerouted
 
     async def _recover(self, generation: int) -> None:

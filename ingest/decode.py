@@ -112,8 +112,10 @@ class Decoder:
         event = pending.event
         if event.kind != "rejected":
             return False
-        if pending.tenant or event.data["reason"] in _REGISTRY_REASONS:
-            return event.data["reason"] in _REGISTRY_REASONS
+        if event.data["reason"] in _REGISTRY_REASONS:
+            return True
+        if pending.tenant:
+            return False
         try:
             self._authority.of_topic(topic)
         except Refused:

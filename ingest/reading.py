@@ -110,7 +110,7 @@ class Reader:
             if self._is_due(held):
                 await asyncio.sleep(0)
             if of_requests:
-                found, held = await self._decode_request(stretch.items, given)
+                found, held = await self._decode_request(stretch.items, given, held)
                 entries += found
                 decode = self.decoder.decode  # the registry may have been read anew
             else:
@@ -141,16 +141,15 @@ class Reader:
         position = self._position_of(record)
         return (position.cluster, position.topic_id, position.log) if position else ("", None, "")
 
-    async def _decode_request(self, items: list[Item], given: Record) -> tuple[int, int]:
-        """Decode a record that is an OTLP request into the group: (entries, bytes that they hold)."""
+    async def _decode_request(self, items: list[Item], given: Record, size: int) -> tuple[int, int]:
+        """Decode a record of that size, an OTLP request, into the group: (entries, bytes that they hold)."""
         await self._seal_group()  # so that the group is of this record alone, and can be taken back
         first, waiting = len(items), len(self._waiting)
-        size = _bytes_of(given)
         held = found = 0
         for pending in self.decoder.decode_request(given):
             if self.decoder.is_unknown(pending, given.topic) and await self._has_refreshed():
                 self._take_back(items, first, waiting)
-                return await self._decode_request(items, given)
+                return await self._decode_request(items, given, size)
             self._group.append(_Decoded(items, pending, given, None))
             found += 1
             if self._is_due(len(pending.received)):

@@ -26,11 +26,11 @@ import hashlib
 import struct
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -150,6 +150,7 @@ class _Placed:
     root_hash: bytes
 
 
+T = TypeVar("T")
 _Tails = dict[tuple[str, str], _Tail]  # by (log, run)
 _NOBODY = Account("", "", "", None, 0, 0, 0, 0, 0, 0)
 
@@ -197,6 +198,12 @@ class Appender:
         """`seal` for an event that need not be prepared; None where a key that it needs is not at hand."""
         draft = self._sealer.seal_at_hand(pending)
         return None if draft is None else self._item(pending, draft, made_of, again)
+
+    def seal_instead(self, item: Item, pending: Pending) -> Item:
+        """Seal an event in the place of an item: it counts in the same account. Raises LeafTooLarge."""
+        sealed = self.seal(pending)
+        sealed.account = item.account
+        return sealed
 
     def _item(self, pending: Pending, draft: Draft, made_of: Any, again: Callable[[Any], Pending] | None) -> Item:
         kept = pending if again is None else made_of
@@ -355,16 +362,11 @@ class Appender:
             return
         self._sealer.forget()
         pendings: list[Pending] = []
-        for part, place in stale:
-            if len(pendings) % TURN_EVERY == 0:
-                await asyncio.sleep(0)
+        async for part, place in in_turns(stale):
             pendings.append(part[place].pending())
         self._sealer.prepare(pendings)
-        for at, ((part, place), pending) in enumerate(zip(stale, pendings, strict=True)):
-            if at % TURN_EVERY == 0:
-                await asyncio.sleep(0)
-            account, part[place] = part[place].account, self.seal(pending)
-            part[place].account = account
+        async for (part, place), pending in in_turns(zip(stale, pendings, strict=True)):
+            part[place] = self.seal_instead(part[place], pending)
 
     # (4)
     async def _without_known(
@@ -397,7 +399,7 @@ class Appender:
             known.update(await self._known_ids(items))
         kept: list[Item] = []
         conflicts: list[Item] = []
-        for item in items:
+        async for item in in_turns(items):
             draft = item.draft
             first = known.get((draft.log, draft.id_bytes))
             if first is None:
@@ -407,13 +409,9 @@ class Appender:
             if first.fingerprint is None or first.fingerprint == draft.fingerprint:
                 _account(accounts, item.account).duplicates += 1
                 continue
-            if len(conflicts) % TURN_EVERY == 0:
-                await asyncio.sleep(0)
             pending = self._sealer.conflict(item.pending(), first.source)
             self._sealer.prepare([pending])
-            conflict = self.seal(pending)
-            conflict.account = item.account
-            conflicts.append(conflict)
+            conflicts.append(self.seal_instead(item, pending))
         if conflicts:
             known.update(await self._known_ids(conflicts))
         for item in conflicts:
@@ -650,6 +648,14 @@ class _Chain:
         if recorded_us > self.recorded_us_max:
             self.recorded_us_max = recorded_us
         return leaf_hash
+
+
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """The items one after another, with a turn for the event loop's other tasks after every TURN_EVERY."""
+    for at, item in enumerate(items, 1):
+        yield item
+        if at % TURN_EVERY == 0:
+            await asyncio.sleep(0)
 
 
 def _run_head(log: str, run: str, entries: int, last: bytes) -> Draft:
